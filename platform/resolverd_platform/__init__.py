@@ -1,0 +1,1 @@
+"""What this machine needs to be told: resolver back ends and the facts they are chosen by."""

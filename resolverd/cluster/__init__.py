@@ -1,0 +1,1 @@
+"""Watching the cluster: list and watch, slim frozen objects, one immutable Snapshot."""

@@ -1,0 +1,88 @@
+"""How the API server is reached: one value, and the HTTP session made from it.
+
+The value crosses process borders in memory only. Its ``repr`` shows no secret.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import aiohttp
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Address and credentials of an API server."""
+
+    server: str
+    """``https://host:port/prefix`` without a slash at the end."""
+    token: str = field(default="", repr=False)
+    """Value of the Authorization header, scheme included; empty: none."""
+    ca_pem: str = field(default="", repr=False)
+    """Empty: the system's authorities."""
+    cert_pem: str = field(default="", repr=False)
+    key_pem: str = field(default="", repr=False)
+    verify: bool = True
+    tls_server_name: str = ""
+    proxy: str = field(default="", repr=False)
+    """An HTTP proxy to go through; may hold a password."""
+
+
+def tls_context(access: Access) -> ssl.SSLContext | bool:
+    """The TLS side of ``access``, HTTP/1.1 only: an upgrade to websockets fails over HTTP/2.
+
+    Returns True for plain http, as aiohttp wants it. ssl.SSLError on certificates that cannot be used.
+    """
+    if not access.server.startswith("https:"):
+        return True
+    context = ssl.create_default_context(cadata=access.ca_pem or None)
+    context.set_alpn_protocols(["http/1.1"])
+    if not access.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if access.cert_pem:
+        with _as_file(access.cert_pem + "\n" + access.key_pem) as path:
+            context.load_cert_chain(path)
+    return context
+
+
+def open_session(access: Access) -> aiohttp.ClientSession:
+    """A session for many long streams: no limit on connections, nothing decided by the environment.
+
+    Paths are relative to ``access.server``. Pass ``server_hostname=access.tls_server_name or None`` with requests.
+    """
+    import aiohttp
+
+    headers = {"Authorization": access.token} if access.token else {}
+    return aiohttp.ClientSession(
+        base_url=access.server + "/",
+        headers={"User-Agent": "resolverd", "Accept": "application/json", **headers},
+        connector=aiohttp.TCPConnector(limit=0, ssl=tls_context(access)),
+        proxy=access.proxy or None,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+        trust_env=False,
+    )
+
+
+@contextmanager
+def _as_file(pem: str) -> Iterator[str]:
+    """A path OpenSSL can read ``pem`` from; in memory where the system can, else a private file, removed at once."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("resolverd-credentials", os.MFD_CLOEXEC)
+        try:
+            os.write(descriptor, pem.encode())
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+        return
+    with tempfile.NamedTemporaryFile(prefix="resolverd-", suffix=".pem") as file:
+        file.write(pem.encode())
+        file.flush()
+        yield file.name

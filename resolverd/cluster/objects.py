@@ -1,0 +1,215 @@
+"""Kubernetes objects, slim and frozen: parsed at the door, never trusted before.
+
+The API's JSON becomes these values or :class:`MalformedObjectError`; unknown fields are dropped. Everything the
+API may leave out or set to null (``endpoints``, ``ports``, ``clusterIPs``, ``ready``) is settled here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from sys import intern
+from typing import Any, TypeVar
+
+Raw = Mapping[str, Any]
+T = TypeVar("T")
+
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+
+
+class MalformedObjectError(ValueError):
+    """An object that cannot be what it says it is; skipped and counted, never fatal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    name: str
+    """Empty when unnamed."""
+    protocol: str
+    """As the API spells it: ``TCP``, ``UDP``, ``SCTP``."""
+    port: int
+    target_port: int | str
+    """A number, or the name of a container port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    namespace: str
+    name: str
+    type: str
+    cluster_ips: tuple[str, ...]
+    """Empty for headless and ExternalName services."""
+    headless: bool
+    external_name: str
+    """The target of an ExternalName service as written, else empty."""
+    ports: tuple[ServicePort, ...]
+    session_affinity: str = "None"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.namespace, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    addresses: tuple[str, ...]
+    hostname: str
+    ready: bool
+    terminating: bool
+    pod: str
+    """Name of the pod behind it, in the slice's namespace; empty when it is no pod."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPort:
+    name: str
+    protocol: str
+    port: int | None
+    """None: the API gave no number."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSlice:
+    namespace: str
+    name: str
+    service: str
+    """Value of the label ``kubernetes.io/service-name``; empty when there is none."""
+    endpoints: tuple[Endpoint, ...]
+    ports: tuple[EndpointPort, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.namespace, self.name
+
+    @property
+    def service_key(self) -> tuple[str, str]:
+        return self.namespace, self.service
+
+
+ClusterObject = Namespace | Service | EndpointSlice
+
+
+def parse_namespace(raw: Raw) -> Namespace:
+    return Namespace(name=_text(_metadata(raw), "name"))
+
+
+def parse_service(raw: Raw) -> Service:
+    metadata, spec = _metadata(raw), _mapping(raw, "spec")
+    kind = _text(spec, "type", "ClusterIP")
+    addresses = _texts(spec, "clusterIPs") or tuple(filter(None, [_text(spec, "clusterIP", "")]))
+    external = kind == "ExternalName"
+    headless = not external and addresses[:1] == ("None",)
+    return Service(
+        namespace=_text(metadata, "namespace"),
+        name=_text(metadata, "name"),
+        type=intern(kind),
+        cluster_ips=() if external or headless else addresses,
+        headless=headless,
+        external_name=_text(spec, "externalName", "") if external else "",
+        ports=_each(spec, "ports", _service_port),
+        session_affinity=intern(_text(spec, "sessionAffinity", "None")),
+    )
+
+
+def parse_endpoint_slice(raw: Raw) -> EndpointSlice:
+    metadata = _metadata(raw)
+    namespace = _text(metadata, "namespace")
+    return EndpointSlice(
+        namespace=namespace,
+        name=_text(metadata, "name"),
+        service=_text(_mapping(metadata, "labels"), SERVICE_NAME_LABEL, ""),
+        endpoints=_each(raw, "endpoints", lambda item: _endpoint(item, namespace)),
+        ports=_each(raw, "ports", _endpoint_port),
+    )
+
+
+def _service_port(raw: Raw) -> ServicePort:
+    port = _number(raw, "port")
+    if port is None:
+        raise MalformedObjectError("a service port without a number")
+    target = raw.get("targetPort") or port
+    if isinstance(target, bool) or not isinstance(target, int | str):
+        raise MalformedObjectError("targetPort is neither a number nor a name")
+    return ServicePort(
+        name=intern(_text(raw, "name", "")),
+        protocol=intern(_text(raw, "protocol", "TCP")),
+        port=port,
+        target_port=int(target) if isinstance(target, str) and target.isascii() and target.isdigit() else target,
+    )
+
+
+def _endpoint(raw: Raw, namespace: str) -> Endpoint:
+    conditions, target = _mapping(raw, "conditions"), _mapping(raw, "targetRef")
+    is_pod = target.get("kind") == "Pod" and target.get("namespace", namespace) == namespace
+    return Endpoint(
+        addresses=_texts(raw, "addresses"),
+        hostname=_text(raw, "hostname", ""),
+        ready=conditions.get("ready") is not False,
+        terminating=conditions.get("terminating") is True,
+        pod=_text(target, "name", "") if is_pod else "",
+    )
+
+
+def _endpoint_port(raw: Raw) -> EndpointPort:
+    return EndpointPort(
+        name=intern(_text(raw, "name", "")),
+        protocol=intern(_text(raw, "protocol", "TCP")),
+        port=_number(raw, "port"),
+    )
+
+
+def _metadata(raw: Raw) -> Raw:
+    metadata = _mapping(raw, "metadata")
+    if not metadata:
+        raise MalformedObjectError("no metadata")
+    return metadata
+
+
+def _mapping(raw: Raw, key: str) -> Raw:
+    value = raw.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise MalformedObjectError(f"{key} is no object")
+    return value
+
+
+def _text(raw: Raw, key: str, default: str | None = None) -> str:
+    value = raw.get(key)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str) or (default is None and not value):
+        raise MalformedObjectError(f"{key} is no text")
+    return value
+
+
+def _number(raw: Raw, key: str) -> int | None:
+    value = raw.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
+        raise MalformedObjectError(f"{key} is no port number")
+    return value
+
+
+def _texts(raw: Raw, key: str) -> tuple[str, ...]:
+    value = raw.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise MalformedObjectError(f"{key} is no list of text")
+    return tuple(value)
+
+
+def _each(raw: Raw, key: str, parse: Callable[[Raw], T]) -> tuple[T, ...]:
+    value = raw.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise MalformedObjectError(f"{key} is no list of objects")
+    return tuple(parse(item) for item in value)

@@ -1,0 +1,134 @@
+"""The cluster at one moment: an immutable value, and the one function that folds changes into the next.
+
+The watcher, the DNS process and the tunnel process each hold a Snapshot and feed it the same changes, so what
+travels between them is small, and each knows exactly what a change touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeVar
+
+from .objects import ClusterObject, EndpointSlice, Namespace, Service
+
+K = TypeVar("K")
+V = TypeVar("V", bound=ClusterObject)
+
+Key = tuple[str, str]
+"""Namespace and name; a Namespace object has ``("", name)``."""
+
+
+class Kind(StrEnum):
+    """The kinds that are watched."""
+
+    NAMESPACE = "namespaces"
+    SERVICE = "services"
+    SLICE = "endpointslices"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An object as it is now; ``object`` None means that it is gone."""
+
+    kind: Kind
+    key: Key
+    object: ClusterObject | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is known of the cluster."""
+
+    namespaces: Mapping[str, Namespace] = field(default_factory=dict)
+    services: Mapping[Key, Service] = field(default_factory=dict)
+    slices: Mapping[Key, EndpointSlice] = field(default_factory=dict)
+    by_service: Mapping[Key, tuple[EndpointSlice, ...]] = field(default_factory=dict)
+    """Slices of a service (namespace, service name), in the order of their names. The service may not exist."""
+    synced: bool = False
+    """Whether every kind has been listed once. Not synced is not empty: nothing may be denied yet."""
+    serial: int = 0
+    """Unix time, in seconds, of the last change: the serial of the zone's SOA."""
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What a fold changed: names of namespaces, and (namespace, service) keys whose answers may differ now."""
+
+    namespaces: frozenset[str] = frozenset()
+    services: frozenset[Key] = frozenset()
+    synced: bool = False
+    """True when ``synced`` itself changed."""
+
+
+def key_of(item: ClusterObject) -> Key:
+    """The key under which a Change names ``item``."""
+    return ("", item.name) if isinstance(item, Namespace) else item.key
+
+
+def fold(
+    before: Snapshot, changes: Iterable[Change], *, synced: bool | None = None, serial: int | None = None
+) -> tuple[Snapshot, Touched]:
+    """The Snapshot after ``changes``, and what they touched; changes that change nothing touch nothing.
+
+    Costs one copy of each mapping that a batch touches, so fold batches, not single events.
+    """
+    changed = list(changes)
+    namespaces, touched_namespaces = _merge(
+        before.namespaces, {c.key[1]: c.object for c in changed if c.kind is Kind.NAMESPACE}, Namespace
+    )
+    services, touched_services = _merge(
+        before.services, {c.key: c.object for c in changed if c.kind is Kind.SERVICE}, Service
+    )
+    slices, touched_slices = _merge(
+        before.slices, {c.key: c.object for c in changed if c.kind is Kind.SLICE}, EndpointSlice
+    )
+    by_service, owners = _regroup(before, slices, touched_slices)
+    now_synced = before.synced if synced is None else synced
+    touched = Touched(touched_namespaces, touched_services | owners, now_synced != before.synced)
+    if not (touched.namespaces or touched.services or touched.synced):
+        return before, touched
+    moment = before.serial if serial is None else serial
+    return Snapshot(namespaces, services, slices, by_service, now_synced, moment), touched
+
+
+def _merge(
+    table: Mapping[K, V], news: Mapping[K, ClusterObject | None], kind: type[V]
+) -> tuple[Mapping[K, V], frozenset[K]]:
+    """``table`` with ``news`` in it, and the keys that differ; ``table`` itself when none does."""
+    touched = frozenset(key for key, item in news.items() if table.get(key) != item)
+    if not touched:
+        return table, touched
+    merged = dict(table)
+    for key in touched:
+        item = news[key]
+        if isinstance(item, kind):
+            merged[key] = item
+        else:
+            merged.pop(key, None)
+    return merged, touched
+
+
+def _regroup(
+    before: Snapshot, slices: Mapping[Key, EndpointSlice], touched: frozenset[Key]
+) -> tuple[Mapping[Key, tuple[EndpointSlice, ...]], frozenset[Key]]:
+    """``by_service`` after ``touched`` slices changed, and the services they belong or belonged to."""
+    if not touched:
+        return before.by_service, frozenset()
+    grouped = dict(before.by_service)
+    owners: set[Key] = set()
+    for key in touched:
+        old, new = before.slices.get(key), slices.get(key)
+        if old is not None:
+            owners.add(old.service_key)
+            kept = tuple(item for item in grouped[old.service_key] if item.name != old.name)
+            if kept:
+                grouped[old.service_key] = kept
+            else:
+                del grouped[old.service_key]
+        if new is not None:
+            owners.add(new.service_key)
+            peers = (*grouped.get(new.service_key, ()), new)
+            grouped[new.service_key] = tuple(sorted(peers, key=lambda item: item.name))
+    return grouped, frozenset(owners)

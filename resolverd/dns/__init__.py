@@ -1,0 +1,1 @@
+"""Answering: the wire, the records, whose name it is, and the server."""

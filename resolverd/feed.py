@@ -1,0 +1,60 @@
+"""What the daemon tells its worker processes, and what they tell it: values only, sent over a Channel.
+
+Changes arrive in order and are folded by every worker into a Snapshot of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .cluster.access import Access
+from .cluster.snapshot import Change
+from .host import HostRoutes
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """To every worker: what changed in the cluster."""
+
+    changes: tuple[Change, ...]
+    synced: bool
+    serial: int
+    """Unix time, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Routable:
+    """To the tunnel worker: which addresses may be routed into the tunnel."""
+
+    routes: HostRoutes
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """To the tunnel worker: how the API server is reached, anew whenever a credential changed."""
+
+    access: Access | None
+    """None: not at the moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """From a worker, about once a second when something changed: its part of ``status``."""
+
+    worker: str
+    """``dns`` or ``tunnel``."""
+    values: Mapping[str, object] = field(default_factory=dict)
+    """Plain JSON values under the keys of the status document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """From a worker, once: it serves."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unauthorized:
+    """From the tunnel worker: the API server answered 401; fresh credentials are wanted."""
