@@ -1,0 +1,147 @@
+"""``python -m resolverd.cluster.credentials``: a kubeconfig becomes an Access, in a process of its own.
+
+The official client reads the files, runs exec plugins and refreshes tokens; it is imported nowhere else. A process
+of its own, because (1) it is large and needed for a second only, (2) a plugin may hang and must not take the daemon
+with it, (3) under sudo it belongs to the invoking user, whose caches and helpers the plugins use, (4) the client
+writes inline certificates to temporary files, which must not outlive the reading of them.
+
+Standard output is one JSON document, and goes to our own daemon over a pipe: it holds the credentials.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def load(files: list[str], context: str) -> dict[str, Any]:
+    """The context (the current one when empty) of the merged kubeconfig ``files``, with everything secret inline.
+
+    Raises ``kubernetes.config.ConfigException`` and OSError.
+    """
+    from kubernetes.client import Configuration
+    from kubernetes.config import ConfigException, kube_config
+
+    merged = kube_config.KubeConfigMerger(os.pathsep.join(files)).config
+    if merged is None:
+        raise ConfigException("the file is empty")
+    configuration = Configuration()
+    configuration.proxy = None
+    with tempfile.TemporaryDirectory(prefix="resolverd-") as folder, _ErrorLog() as errors:
+        loader = kube_config.KubeConfigLoader(merged, context or None, config_base_path=None, temp_file_path=folder)
+        loader.load_and_set(configuration)
+        if errors.lines and "BearerToken" not in configuration.api_key and not configuration.cert_file:
+            raise ConfigException(errors.lines[0])
+        current: dict[str, Any] = loader.current_context
+        inner = current["context"]
+        return {
+            "context": current["name"],
+            "namespace": inner.get("namespace") or "default",
+            "server": configuration.host.rstrip("/"),
+            "token": configuration.api_key.get("BearerToken", ""),
+            "ca_pem": _text_of(configuration.ssl_ca_cert),
+            "cert_pem": _text_of(configuration.cert_file),
+            "key_pem": _text_of(configuration.key_file),
+            "verify": bool(configuration.verify_ssl),
+            "tls_server_name": configuration.tls_server_name or "",
+            "proxy": configuration.proxy or "",
+            "expires": loader.expiry.timestamp() if getattr(loader, "expiry", None) else None,
+            "extensions": _extensions(merged, str(inner["cluster"])),
+        }
+
+
+def load_in_cluster() -> dict[str, Any]:
+    """The service account of the pod we run in. Raises ``kubernetes.config.ConfigException`` outside a cluster."""
+    from kubernetes.client import Configuration
+    from kubernetes.config import load_incluster_config
+
+    configuration = Configuration()
+    load_incluster_config(client_configuration=configuration)
+    namespace = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+    return {
+        "context": "in-cluster",
+        "namespace": namespace.read_text().strip() if namespace.exists() else "default",
+        "server": configuration.host.rstrip("/"),
+        "token": configuration.api_key["authorization"],
+        "ca_pem": _text_of(configuration.ssl_ca_cert),
+        "cert_pem": "",
+        "key_pem": "",
+        "verify": True,
+        "tls_server_name": "",
+        "proxy": "",
+        "expires": None,
+        "extensions": {},
+    }
+
+
+class _ErrorLog(logging.Handler):
+    """The client logs what an exec plugin did wrong and goes on without credentials; we want the reason."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+    def __enter__(self) -> _ErrorLog:
+        logging.getLogger().addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger().removeHandler(self)
+
+
+def _text_of(path: str | None) -> str:
+    return Path(path).read_text() if path else ""
+
+
+def _extensions(merged: Any, cluster: str) -> dict[str, Any]:
+    node = merged["clusters"].get_with_name(cluster)["cluster"].value
+    entries: Iterable[Any] = node.get("extensions") or ()
+    return {e["name"]: e.get("extension") for e in entries if isinstance(e, dict) and isinstance(e.get("name"), str)}
+
+
+def _become(user: str) -> None:
+    """Give root up for good, in favour of ``user``: plugins run with that user's rights and home."""
+    import pwd
+
+    entry = pwd.getpwnam(user)
+    os.initgroups(user, entry.pw_gid)
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)
+    os.environ.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="resolverd-credentials")
+    parser.add_argument("--user", default="", help="become this user first")
+    parser.add_argument("--context", default="")
+    parser.add_argument("--in-cluster", action="store_true")
+    parser.add_argument("files", nargs="*")
+    arguments = parser.parse_args()
+    from kubernetes.config import ConfigException
+    from yaml import YAMLError
+
+    if arguments.user:
+        _become(arguments.user)
+    try:
+        answer = load_in_cluster() if arguments.in_cluster else load(arguments.files, arguments.context)
+    except YAMLError as error:
+        answer = {"error": " ".join(str(error).split())}
+    except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        # The client does not check the shapes it reads: a list where a mapping belongs ends in any of these.
+        answer = {"error": str(error) or type(error).__name__}
+    json.dump(answer, sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Which kubeconfig, as which user, and what is in it. The files are read by :mod:`.credentials`, a process apart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from resolverd.errors import ClusterError, UsageError
+
+from .access import Access
+
+PLUGIN_DEADLINE = 60.0
+"""Seconds an exec plugin may take; some open a browser."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invoker:
+    """The person behind ``sudo``."""
+
+    name: str
+    home: Path
+
+
+@dataclass(frozen=True, slots=True)
+class KubeContext:
+    """What one context of a kubeconfig says."""
+
+    name: str
+    namespace: str
+    access: Access
+    expires: float | None = None
+    """Unix time, in seconds, at which the credentials end; None: not known."""
+    extensions: Mapping[str, Any] = field(default_factory=dict)
+
+
+def invoker(environment: Mapping[str, str] = os.environ) -> Invoker | None:
+    """Who called sudo, when we are root by sudo; None otherwise."""
+    name = environment.get("SUDO_USER", "")
+    if os.geteuid() != 0 or name in ("", "root"):
+        return None
+    import pwd
+
+    try:
+        return Invoker(name, Path(pwd.getpwnam(name).pw_dir))
+    except KeyError:
+        return None
+
+
+def files(setting: str, who: Invoker | None, environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
+    """The kubeconfig files to read, most important first: the setting, ``$KUBECONFIG``, ``~/.kube/config``.
+
+    Files that are not there are left out, as kubectl does, unless nothing is left. Raises UsageError.
+    """
+    home = who.home if who else Path(environment.get("HOME") or "/root")
+    text = setting or environment.get("KUBECONFIG", "") or str(home / ".kube" / "config")
+    named = [Path(part) if part[:2] != "~/" else home / part[2:] for part in text.split(os.pathsep) if part]
+    found = tuple(path for path in named if path.exists())
+    if not found:
+        raise UsageError(
+            "no kubeconfig",
+            f"{text} does not exist",
+            "name one with --kubeconfig FILE or $KUBECONFIG",
+        )
+    return found
+
+
+def in_cluster(setting: str, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the service account of the pod we run in is all there is."""
+    return not setting and "KUBECONFIG" not in environment and "KUBERNETES_SERVICE_HOST" in environment
+
+
+async def load(setting: str, context: str, who: Invoker | None = None) -> KubeContext:
+    """Read the kubeconfig and run its exec plugin. Raises UsageError (files) and ClusterError (credentials)."""
+    arguments = [sys.executable, "-m", "resolverd.cluster.credentials", "--context", context]
+    if in_cluster(setting):
+        arguments.append("--in-cluster")
+        named = "the pod's service account"
+    else:
+        paths = files(setting, who)
+        arguments += [*(("--user", who.name) if who else ()), "--", *map(str, paths)]
+        named = os.pathsep.join(map(str, paths))
+    answer = await _ask(arguments, named)
+    if "error" in answer:
+        raise UsageError(f"kubeconfig {named}", answer["error"], "try kubectl config view")
+    access = Access(**{name: answer[name] for name in Access.__dataclass_fields__})
+    return KubeContext(answer["context"], answer["namespace"], access, answer["expires"], answer["extensions"])
+
+
+async def _ask(arguments: list[str], named: str) -> dict[str, Any]:
+    process = await asyncio.create_subprocess_exec(
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        output, complaint = await asyncio.wait_for(process.communicate(), PLUGIN_DEADLINE)
+    except TimeoutError:
+        raise ClusterError(
+            f"kubeconfig {named}",
+            f"its credential plugin gave no answer in {PLUGIN_DEADLINE:.0f} s",
+            "run kubectl get namespaces once, then try again",
+        ) from None
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+    try:
+        answer: dict[str, Any] = json.loads(output)
+    except ValueError:
+        last = complaint.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
+        raise ClusterError(f"kubeconfig {named}", last[0], "try kubectl get namespaces") from None
+    return answer
