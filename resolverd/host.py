@@ -47,6 +47,14 @@ class OtherLink:
 
 
 @dataclass(frozen=True, slots=True)
+class Subnet:
+    """A network that one of the host's links is directly on."""
+
+    network: Network
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """Facts about the host that the plan needs; gathered by the back end, never guessed by policy."""
 
@@ -55,6 +63,12 @@ class Capabilities:
     """Most domains a link takes; 0 is no limit."""
     host_search: tuple[str, ...] = ()
     other_links: tuple[OtherLink, ...] = ()
+    nameservers: tuple[Address, ...] = ()
+    """DNS servers the host asks without us."""
+    gateways: tuple[Address, ...] = ()
+    """Next hops of the host's default routes."""
+    subnets: tuple[Subnet, ...] = ()
+    """Networks the host is on, those of our own link left out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,12 @@
-"""Every option: type and default, once. Reading them from files and flags is :mod:`resolverd.config`'s work."""
+"""Every option: type, default, check, help; once. Reading files and flags is :mod:`resolverd.config`'s work."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class ClusterSettings:
-    kubeconfig: str = ""
-    """Files joined by ``:``; empty: ``$KUBECONFIG``, else ``~/.kube/config``."""
-    context: str = ""
-    """Empty: the kubeconfig's current one."""
-    namespaces: tuple[str, ...] = ()
-    """Empty: every namespace the user may list."""
-    domain: str = "auto"
+from resolverd import options
+from resolverd.options import Check
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,50 +17,80 @@ class Mapping:
     alias_for: str
 
 
+def _mapping(value: Any) -> Mapping:
+    if not isinstance(value, dict) or set(value) != {"name", "alias-for"}:
+        raise ValueError("a mapping has the keys name and alias-for, and no others")
+    target = options.text(value["alias-for"])
+    return Mapping(options.name(value["name"]), target)
+
+
+def _option(default: Any, check: Check, text: str) -> Any:
+    """A setting: its default, its check, and its line of help."""
+    return field(default=default, metadata={"check": check, "help": text})
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    kubeconfig: str = _option("", options.text, "kubeconfig files, joined by colons")
+    context: str = _option("", options.text, "the kubeconfig's context; empty: its current one")
+    namespaces: tuple[str, ...] = _option(
+        (), options.each(options.namespace), "namespaces to watch; empty: every one you may list"
+    )
+    domain: str = _option("auto", options.domain_or_auto, "the cluster's DNS domain; auto: cluster.local")
+
+
 @dataclass(frozen=True, slots=True)
 class DnsSettings:
-    include_suffixes: tuple[str, ...] = ()
-    exclude_suffixes: tuple[str, ...] = (".com", ".io", ".net", ".org", ".ru")
-    excludes: tuple[str, ...] = ()
-    mappings: tuple[Mapping, ...] = ()
-    search: tuple[str, ...] | None = None
-    """Namespaces for single labels, in order; None: the context's namespace."""
-    allow_collisions: tuple[str, ...] = ()
-    suffix_list: str = "auto"
-    ttl: int = 5
-    """Seconds, 0 to 3600."""
-    lookup_timeout: float = 2.0
-    """Seconds."""
-    upstreams: tuple[str, ...] | None = None
-    """None: found on the host."""
-    pod_records: str = "insecure"
-    endpoint_pod_names: bool = False
+    include_suffixes: tuple[str, ...] = _option((), options.each(options.suffix), "names that are always the cluster's")
+    exclude_suffixes: tuple[str, ...] = _option(
+        (".com", ".io", ".net", ".org", ".ru"), options.each(options.suffix), "names that are never the cluster's"
+    )
+    excludes: tuple[str, ...] = _option((), options.each(options.name), "exact names that are never the cluster's")
+    mappings: tuple[Mapping, ...] = _option((), options.each(_mapping), "names of your own")
+    search: tuple[str, ...] | None = _option(
+        None, options.auto_or_each(options.namespace), "namespaces tried for single labels; auto: the context's"
+    )
+    allow_collisions: tuple[str, ...] = _option(
+        (), options.each(options.namespace), "namespaces to route although they collide with other names"
+    )
+    suffix_list: str = _option("auto", options.text, "a public_suffix_list.dat; auto: the newest one found")
+    ttl: int = _option(5, options.whole_seconds(0, 3600), "TTL of cluster records")
+    lookup_timeout: float = _option(2.0, options.seconds(0.1, 30), "longest time until a query is answered")
+    upstreams: tuple[str, ...] | None = _option(
+        None, options.auto_or_each(options.upstream), "DNS servers for names that are not the cluster's"
+    )
+    pod_records: str = _option(
+        "insecure", options.choice("insecure", "verified", "disabled"), "records of the form a-b-c-d.NS.pod.DOMAIN"
+    )
+    endpoint_pod_names: bool = _option(False, options.boolean, "name endpoints after their pods")
 
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    backend: str = "auto"
-    route_namespaces: bool = True
+    backend: str = _option(
+        "auto",
+        options.choice("auto", "systemd-resolved", "etc-resolver", "override", "none"),
+        "how the host is told which names are ours",
+    )
+    route_namespaces: bool = _option(True, options.boolean, "false: take only the cluster domain and the includes")
 
 
 @dataclass(frozen=True, slots=True)
 class TunnelSettings:
-    enabled: bool = True
-    device: str = "resolverd0"
-    routes: str = "resolved"
-    also_proxy: tuple[str, ...] = ()
-    never_proxy: tuple[str, ...] = ()
-    transport: str = "auto"
+    enabled: bool = _option(True, options.boolean, "make the addresses reachable, too")
+    device: str = _option("resolverd0", options.text, "name of the TUN device")
+    routes: str = _option("resolved", options.choice("resolved", "cidrs"), "what is routed into the tunnel")
+    also_proxy: tuple[str, ...] = _option((), options.each(options.network), "more networks that may be routed")
+    never_proxy: tuple[str, ...] = _option((), options.each(options.network), "networks that are never routed")
+    transport: str = _option("auto", options.choice("auto", "port-forward"), "the way into the cluster")
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonSettings:
-    state_dir: str = ""
-    """Empty: ``/run/resolverd`` for root, ``$XDG_RUNTIME_DIR/resolverd`` for others."""
-    log_level: str = "info"
-    metrics: str = ""
-    dns_listen: str = ""
-    """``ADDR:PORT``; empty: port 53 on the tunnel device's own address. A flag only."""
+    state_dir: str = _option("", options.text, "folder of the control socket; empty: the usual one")
+    log_level: str = _option("info", options.choice("debug", "info", "warning", "error"), "what is logged")
+    metrics: str = _option("", options.endpoint, "ADDR:PORT on loopback for metrics")
+    dns_listen: str = _option("", options.endpoint, "ADDR:PORT of the DNS server; empty: the device's own address")
 
 
 @dataclass(frozen=True, slots=True)

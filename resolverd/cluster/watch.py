@@ -64,8 +64,11 @@ class Sink(Protocol):
     def listed(self, reflector: Reflector) -> None:
         """A list of ``reflector`` is complete: all of it has been put."""
 
+    def alive(self, reflector: Reflector) -> None:
+        """The watch of ``reflector`` delivers."""
+
     def failed(self, reflector: Reflector, error: ApiError | UnreachableError) -> None:
-        """The API server failed ``reflector``, which goes on trying."""
+        """The API server failed ``reflector``, which goes on trying unless this raises."""
 
 
 @dataclass(slots=True, eq=False)
@@ -131,6 +134,7 @@ class Reflector:
             kind, raw = event.get("type"), event.get("object")
             if kind == "ERROR":
                 raise _watch_error(_mapping(raw))
+            self.sink.alive(self)
             self._take(str(kind), raw)
             version = _mapping(_mapping(raw).get("metadata")).get("resourceVersion")
             if isinstance(version, str) and version:

@@ -1,0 +1,96 @@
+"""The state directory: one daemon at a time, its control socket, and nothing left when it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from resolverd.errors import HostError, NoPermissionError
+
+SOCKET = "resolverd.sock"
+LOCK = "lock"
+LOG = "daemon.log"
+MAX_SOCKET_PATH = 107
+"""Octets of a Unix socket's path (sun_path less its final NUL, unix(7))."""
+
+
+def folder(setting: str, environment: Mapping[str, str] = os.environ) -> Path:
+    """The state directory: the setting, ``/run/resolverd`` for root, ``$XDG_RUNTIME_DIR/resolverd`` for others."""
+    if setting:
+        return Path(setting).absolute()
+    if os.geteuid() == 0:
+        return Path("/run/resolverd")
+    runtime = environment.get("XDG_RUNTIME_DIR", "")
+    if not runtime:
+        raise HostError("no state directory", "$XDG_RUNTIME_DIR is not set", "name one with --state-dir DIR")
+    return Path(runtime) / "resolverd"
+
+
+@dataclass(slots=True)
+class StateDirectory:
+    """A state directory that is ours alone while this object is entered."""
+
+    path: Path
+    _lock: int = -1
+    _made: bool = False
+
+    @property
+    def socket(self) -> Path:
+        return self.path / SOCKET
+
+    def __enter__(self) -> Self:
+        if len(os.fsencode(self.socket)) > MAX_SOCKET_PATH:
+            raise HostError(f"state directory {self.path}", "its path is too long for a socket", "use a shorter one")
+        try:
+            self._made = not self.path.exists()
+            self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except PermissionError as error:
+            raise NoPermissionError(
+                f"state directory {self.path}", "you may not write there", "run as root, or name one with --state-dir"
+            ) from error
+        except OSError as error:
+            raise HostError(
+                f"state directory {self.path}", str(error.strerror), "name another with --state-dir"
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise HostError(
+                "resolverd is running already", f"another daemon holds {self.path}", "stop it with resolverd down"
+            ) from None
+        # Whoever held the lock is gone: its socket answers nobody.
+        self.socket.unlink(missing_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.socket.unlink(missing_ok=True)
+        (self.path / LOCK).unlink(missing_ok=True)
+        os.close(self._lock)
+        if self._made:
+            with suppress(OSError):  # somebody else's file, or the log of the command that started us
+                self.path.rmdir()
+
+
+def forget(path: Path) -> list[str]:
+    """Remove what a killed daemon left in its state directory; the names of what was removed.
+
+    Raises HostError when a daemon is running there.
+    """
+    if not path.is_dir():
+        return []
+    removed = [name for name in (SOCKET, LOG) if (path / name).exists()]
+    with StateDirectory(path):
+        (path / LOG).unlink(missing_ok=True)
+    with suppress(OSError):
+        path.rmdir()
+    return removed

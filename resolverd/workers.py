@@ -1,0 +1,145 @@
+"""Worker processes: started, told everything, restarted when they die; stopped by closing their channel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from resolverd.channel import Channel
+from resolverd.cluster.snapshot import Change, Key, Kind
+from resolverd.feed import Feed, Ready
+
+log = logging.getLogger(__name__)
+
+STOP_DEADLINE = 5.0
+"""Seconds a worker may take to stop by itself."""
+RESTART_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before each restart in a row; the last one again and again."""
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What a worker has not been told yet: the newest value of each type, and the newest Change of each object.
+
+    A slow worker costs memory for each object once, not for each event.
+    """
+
+    values: dict[type, Any] = field(default_factory=dict)
+    changes: dict[tuple[Kind, Key], Change] = field(default_factory=dict)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def put(self, value: Any) -> None:
+        if isinstance(value, Feed):
+            self.changes.update({(change.kind, change.key): change for change in value.changes})
+        self.values[type(value)] = value
+        self.wake.set()
+
+    async def take(self) -> list[Any]:
+        """Everything there is to tell; waits until there is something."""
+        await self.wake.wait()
+        self.wake.clear()
+        taken, self.values = self.values, {}
+        changes, self.changes = tuple(self.changes.values()), {}
+        if (feed := taken.get(Feed)) is not None:
+            taken[Feed] = Feed(changes, feed.synced, feed.serial)
+        return list(taken.values())
+
+    def clear(self) -> None:
+        self.values.clear()
+        self.changes.clear()
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One worker process and its supervision."""
+
+    name: str
+    module: str
+    arguments: Sequence[str]
+    """Besides ``--channel FD``."""
+    inherited: Sequence[int]
+    """Descriptors the arguments name."""
+    greeting: Callable[[], Iterable[Any]]
+    """All that a fresh worker must be told."""
+    on_message: Callable[[Any], None]
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    restarts: int = 0
+    outbox: Outbox = field(default_factory=Outbox)
+
+    def tell(self, value: Any) -> None:
+        """Send ``value`` as soon as the worker takes it; an older value of the same type is superseded."""
+        self.outbox.put(value)
+
+    async def run(self) -> None:
+        """Keep the process alive until cancelled; then stop it."""
+        failures = 0
+        while True:
+            began = asyncio.get_running_loop().time()
+            code = await self._once()
+            self.ready.clear()
+            if asyncio.get_running_loop().time() - began > 30:
+                failures = 0
+            pause = RESTART_PAUSES[min(failures, len(RESTART_PAUSES) - 1)]
+            failures += 1
+            self.restarts += 1
+            log.error("the %s process ended (exit code %s); starting it again in %g s", self.name, code, pause)
+            await asyncio.sleep(pause)
+
+    async def _once(self) -> int:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                self.module,
+                "--channel",
+                str(theirs.fileno()),
+                *self.arguments,
+                pass_fds=(theirs.fileno(), *self.inherited),
+                stdin=asyncio.subprocess.DEVNULL,
+                # A Ctrl-C is the daemon's: it stops the workers when the host is put back.
+                start_new_session=True,
+            )
+        channel = await Channel.over(ours)
+        self.outbox.clear()
+        for value in self.greeting():
+            self.outbox.put(value)
+        sender = asyncio.create_task(self._send(channel))
+        try:
+            await self._receive(channel)
+        finally:
+            sender.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                await sender
+            await channel.close()
+            code = await self._stopped(process)
+        return code
+
+    async def _send(self, channel: Channel) -> None:
+        while True:
+            for value in await self.outbox.take():
+                await channel.send(value)
+
+    async def _receive(self, channel: Channel) -> None:
+        while True:
+            try:
+                message = await channel.receive()
+            except EOFError:
+                return
+            if isinstance(message, Ready):
+                self.ready.set()
+            self.on_message(message)
+
+    async def _stopped(self, process: asyncio.subprocess.Process) -> int:
+        try:
+            return await asyncio.wait_for(process.wait(), STOP_DEADLINE)
+        except TimeoutError:
+            log.error("the %s process does not stop by itself: killed", self.name)
+            process.kill()
+            return await process.wait()
