@@ -1,0 +1,62 @@
+"""Asking a running daemon, with the standard library alone: ``resolverd status`` shall be quick."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+from resolverd.errors import NoPermissionError, NotRunningError, ResolverdError, UsageError
+from resolverd.state import SOCKET
+
+TIMEOUT = 5.0
+"""Seconds for one request."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("resolverd", timeout=TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def request(folder: Path, method: str, path: str) -> dict[str, Any]:
+    """One request to the daemon whose state directory is ``folder``.
+
+    Raises NotRunningError, NoPermissionError, and what the daemon itself refuses as UsageError.
+    """
+    connection = _UnixConnection(folder / SOCKET)
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        answer: dict[str, Any] = json.loads(response.read())
+    except PermissionError as error:
+        raise NoPermissionError(
+            "control socket", f"you may not open {folder / SOCKET}", "run the command as the daemon's user"
+        ) from error
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise NotRunningError(
+            "resolverd is not running", f"nothing listens on {folder / SOCKET}", "start it with resolverd up"
+        ) from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ResolverdError("control socket", f"no proper answer: {error}", "see the daemon's log") from error
+    finally:
+        connection.close()
+    if "error" in answer:
+        raise UsageError(*answer["error"])
+    return answer
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a daemon answers there."""
+    try:
+        request(folder, "GET", "/healthz")
+    except NotRunningError:
+        return False
+    return True

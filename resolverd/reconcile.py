@@ -1,0 +1,135 @@
+"""Bring the host to the plan and keep it there: the one caller of ``apply``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from resolverd.errors import ResolverdError
+from resolverd.host import Applied, Capabilities, HostDns, ResolverBackend
+
+log = logging.getLogger(__name__)
+
+RETRY_PAUSES = (1.0, 2.0, 5.0, 10.0)
+"""Seconds until the next try after each failure in a row."""
+FLUSH_PAUSE = 1.0
+"""Shortest time between two flushes of the host's cache, in seconds: it holds other people's names too."""
+LOOK_AGAIN = 15.0
+"""Seconds between two looks at what else the host's resolver has been told."""
+SETTLE = 0.05
+"""Seconds to wait for more signals of a disturbance: a restart sends several."""
+
+
+@dataclass(slots=True, eq=False)
+class Reconciler:
+    """Holds the newest wish, and a back end that is asked for nothing else."""
+
+    backend: ResolverBackend
+    on_capabilities: Callable[[Capabilities], None]
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    applied: Applied = field(default_factory=Applied)
+    error: ResolverdError | None = None
+    in_force: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while the host has what we want."""
+    _want: HostDns | None = None
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _flush: asyncio.Event = field(default_factory=asyncio.Event)
+    _bus: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def want(self, dns: HostDns) -> None:
+        """The host shall be like this, as soon as possible."""
+        if dns != self._want:
+            self._want = dns
+            self._wake.set()
+
+    def flush(self) -> None:
+        """Answers changed: what the host cached of them is to be dropped."""
+        self._flush.set()
+
+    async def look(self) -> Capabilities:
+        """Ask the host what it can do and what others told it."""
+        async with self._bus:
+            self.capabilities = await self.backend.capabilities()
+        return self.capabilities
+
+    async def run(self) -> None:
+        """Keep the host as wanted until cancelled; what is wrong with it is retried and shown, never raised."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._apply_forever())
+            tasks.create_task(self._flush_forever())
+            tasks.create_task(self._watch_disturbances())
+            tasks.create_task(self._look_forever())
+
+    async def revert(self) -> None:
+        """Take everything of ours back; errors are logged, since nothing can be done about them any more."""
+        self.in_force.clear()
+        try:
+            async with self._bus:
+                await self.backend.revert()
+        except ResolverdError as error:
+            log.warning("%s", error)
+
+    async def _apply_forever(self) -> None:
+        failures = 0
+        while True:
+            await self._wait(RETRY_PAUSES[min(failures, len(RETRY_PAUSES)) - 1] if failures else None)
+            want = self._want
+            if want is None:
+                continue
+            try:
+                async with self._bus:
+                    self.applied = await self.backend.apply(want)
+            except ResolverdError as error:
+                failures += 1
+                self.in_force.clear()
+                if str(error) != str(self.error):
+                    log.error("%s", error)
+                self.error = error
+            else:
+                failures, self.error = 0, None
+                self.in_force.set()
+
+    async def _wait(self, longest: float | None) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), longest)
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    async def _flush_forever(self) -> None:
+        while True:
+            await self._flush.wait()
+            self._flush.clear()
+            try:
+                async with self._bus:
+                    await self.backend.flush()
+            except ResolverdError as error:
+                log.debug("flush: %s", error)
+            await asyncio.sleep(FLUSH_PAUSE)
+
+    async def _watch_disturbances(self) -> None:
+        while True:
+            async for reason in self.backend.disturbances():
+                log.info("the host's resolver: %s", reason)
+                await asyncio.sleep(SETTLE)
+                await self._look_and_tell()
+                self._wake.set()
+            await asyncio.sleep(RETRY_PAUSES[0])
+
+    async def _look_forever(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_AGAIN)
+            await self._look_and_tell()
+            self._wake.set()
+
+    async def _look_and_tell(self) -> None:
+        before = self.capabilities
+        try:
+            now = await self.look()
+        except ResolverdError as error:
+            log.debug("capabilities: %s", error)
+            return
+        if now != before:
+            self.on_capabilities(now)

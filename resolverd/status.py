@@ -1,0 +1,93 @@
+"""The status document of the contract, from what the parts say of themselves. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from resolverd.cluster.snapshot import Snapshot
+from resolverd.host import Applied
+from resolverd.plan import HostPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must be so; ``fix`` says what to do when it is not."""
+
+    id: str
+    ok: bool
+    detail: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostPart:
+    backend: str
+    reason: str
+    plan: HostPlan
+    applied: Applied
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPart:
+    context: str
+    server: str
+    domain: str
+    snapshot: Snapshot
+    last_event: float
+    """Unix time, in seconds; 0: none yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What there is to tell."""
+
+    version: str
+    since: float
+    """Unix time, in seconds."""
+    host: HostPart
+    cluster: ClusterPart
+    dns: Mapping[str, Any]
+    tunnel: Mapping[str, Any]
+    checks: tuple[Check, ...]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def document(parts: Parts) -> dict[str, Any]:
+    """``status --output json`` as the contract has it."""
+    applied, plan = parts.host.applied.dns, parts.host.plan
+    snapshot = parts.cluster.snapshot
+    return {
+        "state": "healthy" if all(check.ok for check in parts.checks) else "degraded",
+        "version": parts.version,
+        "since": _moment(parts.since),
+        "host": {
+            **plan.to_json(),
+            "backend": parts.host.backend,
+            "reason": parts.host.reason,
+            "link": applied.link,
+            "domains": [f"~{name}" for name in applied.routing],
+            "search": list(applied.search),
+            "notes": list(parts.host.applied.notes),
+        },
+        "cluster": {
+            "context": parts.cluster.context,
+            "server": parts.cluster.server,
+            "domain": parts.cluster.domain,
+            "synced": snapshot.synced,
+            "namespaces": len(snapshot.namespaces),
+            "services": len(snapshot.services),
+            "endpoints": sum(len(item.endpoints) for item in snapshot.slices.values()),
+            "last-event": _moment(parts.cluster.last_event) if parts.cluster.last_event else None,
+        },
+        "dns": dict(parts.dns),
+        "tunnel": dict(parts.tunnel),
+        "checks": [asdict(check) for check in parts.checks],
+        **parts.extra,
+    }
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
