@@ -66,7 +66,7 @@ def installed() -> Resolved | None:
 
 
 def unpacked(root: Path) -> Resolved | None:
-    """The copy under ``root``, if there is one. Debian 12 keeps the daemon in /lib still, later releases in /usr/lib."""
+    """The copy under ``root``, if there is one. Debian 12 has the daemon in /lib, later ones in /usr/lib."""
     daemons = [root / folder / "systemd" / "systemd-resolved" for folder in ("usr/lib", "lib")]
     daemon = next((path for path in daemons if path.exists()), None)
     resolvectl = root / "usr/bin/resolvectl"
