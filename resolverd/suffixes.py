@@ -14,9 +14,11 @@ from .host import Capabilities
 from .names import labels
 
 SPECIAL_USE = frozenset(
-    # RFC 6761, 6762, 7686, 8375, 9476; ``internal`` is ICANN's for private use; ``home``, ``corp`` and ``lan``
-    # are not delegated because so many networks use them as if they were their own.
-    "alt arpa corp example home home.arpa internal invalid lan local localhost onion test".split()
+    {
+        *("example", "invalid", "localhost", "test"),  # RFC 6761
+        *("local", "onion", "home.arpa", "arpa", "alt"),  # RFC 6762, 7686, 8375, 3172, 9476
+        *("internal", "home", "corp", "lan"),  # ICANN's reserve, and what networks use as if it were theirs
+    }
 )
 
 

@@ -1,0 +1,216 @@
+"""Which domains our link gets: every wish is heard once and either passes or is withheld with a reason. Pure.
+
+Also the user's own search entries and the cluster domain are judged: systemd-resolved treats a search domain as a
+routing domain too, so nothing reaches the host unfiltered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import collapse_addresses
+from itertools import islice
+from typing import NamedTuple
+
+from .cluster.snapshot import Snapshot
+from .errors import one_line
+from .host import Capabilities
+from .names import Network, fold, is_domain, is_label, reverse_zones
+from .planned import ClusterFacts, LinkDomain, Origin, Withheld
+from .settings import Settings
+from .suffixes import Collision, Collisions, Reason
+
+MAX_REVERSE_ZONES = 32
+"""Most reverse zones for one range: a range that is not cut at octets could fill the link's domain limit alone."""
+
+_CLUSTER_NAMES = frozenset({Origin.CLUSTER_DOMAIN, Origin.SVC})
+
+
+class Decision(NamedTuple):
+    domains: tuple[LinkDomain, ...]
+    withheld: tuple[Withheld, ...]
+    namespaces: frozenset[str]
+    warnings: tuple[str, ...]
+
+
+def decide(
+    settings: Settings, snapshot: Snapshot, capabilities: Capabilities, facts: ClusterFacts, collisions: Collisions
+) -> Decision:
+    """The link's domains in the order of :class:`Origin`; what does not depend on order ends up sorted."""
+    judge = _Judge(settings, collisions)
+    zones, uncut = _reverse_zones(facts.ranges) if _takes_more(settings, snapshot) else ([], [])
+    for wish in _wishes(settings, snapshot, facts):
+        judge.hear(wish)
+    for zone in zones:
+        judge.hear(LinkDomain(zone, False, Origin.REVERSE_ZONE))
+    for name in sorted(_namespaces(settings, snapshot)):
+        judge.hear(LinkDomain(name, False, Origin.NAMESPACE))
+    for network in uncut:
+        judge.withhold(str(network), Origin.REVERSE_ZONE, Collision(Reason.DOMAIN_LIMIT, "too many reverse zones"))
+    namespaces = frozenset(domain.name for domain in judge.passed if domain.origin is Origin.NAMESPACE)
+    domains = _fit(judge, capabilities.domain_limit, facts.asked)
+    still = _Still(domains, _bare(facts.domain))
+    return Decision(
+        domains,
+        tuple(Withheld(name, kind, why.reason, still.of(name, kind), why.detail) for name, kind, why in judge.withheld),
+        namespaces,
+        (*judge.warnings, *_absent_search(settings, snapshot, facts)),
+    )
+
+
+def _takes_more(settings: Settings, snapshot: Snapshot) -> bool:
+    """Whether more than the cluster domain, ``svc`` and search is wanted now.
+
+    Not before the cluster is known: until then our server can only fail what another might answer.
+    """
+    return snapshot.synced and settings.host.route_namespaces
+
+
+def _wishes(settings: Settings, snapshot: Snapshot, facts: ClusterFacts) -> Iterator[LinkDomain]:
+    """Everything but reverse zones and namespaces."""
+    domain = _bare(facts.domain)
+    yield LinkDomain(domain, False, Origin.CLUSTER_DOMAIN)
+    if settings.host.route_namespaces:
+        yield LinkDomain("svc", False, Origin.SVC)
+    if snapshot.synced:
+        for suffix in sorted({_bare(suffix) for suffix in settings.dns.include_suffixes}):
+            yield LinkDomain(suffix, False, Origin.INCLUDE_SUFFIX)
+    for namespace in _search(settings, snapshot, facts):
+        name = f"{fold(namespace)}.svc.{domain}" if is_label(fold(namespace)) else namespace
+        yield LinkDomain(name, True, Origin.SEARCH)
+
+
+def _search(settings: Settings, snapshot: Snapshot, facts: ClusterFacts) -> tuple[str, ...]:
+    """Namespaces for single labels: the user's, else the context's if the cluster has it."""
+    if settings.dns.search is not None:
+        return tuple(dict.fromkeys(settings.dns.search))
+    if not settings.host.route_namespaces or not facts.namespace or _absent_search(settings, snapshot, facts):
+        return ()
+    return (facts.namespace,)
+
+
+def _absent_search(settings: Settings, snapshot: Snapshot, facts: ClusterFacts) -> tuple[str, ...]:
+    """A warning when the context's namespace is not in the cluster, so that single labels will not work."""
+    asked_for = settings.dns.search is None and settings.host.route_namespaces and facts.namespace
+    if not asked_for or not snapshot.synced or facts.namespace in snapshot.namespaces:
+        return ()
+    return (f"the context's namespace {one_line(facts.namespace)} does not exist: single labels are not searched",)
+
+
+def _namespaces(settings: Settings, snapshot: Snapshot) -> Iterable[str]:
+    if not _takes_more(settings, snapshot):
+        return ()
+    only = settings.cluster.namespaces
+    return (name for name in snapshot.namespaces if not only or name in only)
+
+
+def _reverse_zones(ranges: Iterable[Network]) -> tuple[list[str], list[Network]]:
+    """The reverse zones of ``ranges``, and those ranges that would need too many."""
+    zones: list[str] = []
+    uncut: list[Network] = []
+    for version in (4, 6):
+        for network in collapse_addresses(each for each in ranges if each.version == version):
+            some = list(islice(reverse_zones(network), MAX_REVERSE_ZONES + 1))
+            if len(some) > MAX_REVERSE_ZONES:
+                uncut.append(network)
+            else:
+                zones += some
+    return zones, uncut
+
+
+@dataclass(slots=True)
+class _Judge:
+    settings: Settings
+    collisions: Collisions
+    passed: list[LinkDomain] = field(default_factory=list)
+    withheld: list[tuple[str, Origin, Collision]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    includes: frozenset[str] = field(init=False)
+    excludes: frozenset[str] = field(init=False)
+    allowed: frozenset[str] = field(init=False)
+    cluster_domain: Collision | None = None
+    """Why the cluster domain was withheld: a search domain below it shares its fate."""
+
+    def __post_init__(self) -> None:
+        dns = self.settings.dns
+        self.includes = frozenset(map(_bare, dns.include_suffixes))
+        self.excludes = frozenset(map(_bare, dns.exclude_suffixes))
+        self.allowed = frozenset(map(_bare, dns.allow_collisions)) | self.includes
+
+    def hear(self, wish: LinkDomain) -> None:
+        why = self._objection(wish)
+        if why is None:
+            self.passed.append(wish)
+            return
+        self.withhold(wish.name, wish.origin, why)
+        if wish.origin is Origin.CLUSTER_DOMAIN:
+            self.cluster_domain = why
+
+    def withhold(self, name: str, kind: Origin, why: Collision) -> None:
+        self.withheld.append((name, kind, why))
+
+    def _objection(self, wish: LinkDomain) -> Collision | None:
+        if not is_domain(wish.name) or (wish.origin is Origin.NAMESPACE and not is_label(wish.name)):
+            return Collision(Reason.INVALID_NAME, "not a well-formed domain name")
+        if wish.origin is Origin.SEARCH and "." not in wish.name:
+            return Collision(Reason.INVALID_NAME, "not the name of a namespace")
+        if wish.origin is Origin.SEARCH and self.cluster_domain is not None:
+            return self.cluster_domain
+        # Only an equally long exclude withdraws a route: under a longer one the route stays and our server forwards,
+        # and a shorter one is overruled by the more specific domain.
+        if wish.name in self.excludes and wish.name not in self.includes:
+            return Collision(Reason.EXCLUDED, f"exclude-suffixes has .{wish.name}")
+        collision = self.collisions.of(wish.name)
+        if collision is None or wish.name not in self.allowed:
+            return collision
+        self._warn(wish.name, collision)
+        return None
+
+    def _warn(self, name: str, collision: Collision) -> None:
+        option = "include-suffixes" if name in self.includes else "allow-collisions"
+        warning = f"{option} routes .{name} to the cluster although {collision.detail} ({collision.reason.value})"
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+
+
+def _fit(judge: _Judge, limit: int, asked: tuple[str, ...]) -> tuple[LinkDomain, ...]:
+    """The domains that a link with room for ``limit`` takes, each once; the others are withheld."""
+    # As a routing domain beside it a search domain would be lost: resolved keeps one entry a name, the routing one.
+    searched = {domain.name for domain in judge.passed if domain.search}
+    unique = {domain.name: domain for domain in reversed(judge.passed) if domain.search or domain.name not in searched}
+    order = tuple(Origin)
+    heard = {name: place for place, name in enumerate(dict.fromkeys(domain.name for domain in judge.passed))}
+    lately = {name: place for place, name in enumerate(asked)}
+
+    def importance(domain: LinkDomain) -> tuple[int, int, int]:
+        asked_for = lately.get(domain.name, len(asked)) if domain.origin is Origin.NAMESPACE else 0
+        return order.index(domain.origin), asked_for, heard[domain.name]
+
+    ranked = sorted(unique.values(), key=importance)
+    kept, dropped = (ranked[:limit], ranked[limit:]) if limit else (ranked, [])
+    full = Collision(Reason.DOMAIN_LIMIT, f"the link takes {limit} domains at most")
+    for domain in sorted(dropped, key=lambda each: heard[each.name]):
+        judge.withhold(domain.name, domain.origin, full)
+    return tuple(sorted(kept, key=lambda each: heard[each.name]))
+
+
+class _Still:
+    """Which names of a withheld domain the cluster answers all the same."""
+
+    def __init__(self, domains: tuple[LinkDomain, ...], cluster_domain: str) -> None:
+        self._roots = [d.name for d in domains if d.origin in _CLUSTER_NAMES]
+        self._domain = cluster_domain
+        self._searched = {domain.name for domain in domains if domain.search}
+
+    def of(self, name: str, kind: Origin) -> tuple[str, ...]:
+        if kind not in (Origin.NAMESPACE, Origin.CLUSTER_DOMAIN, Origin.SVC):
+            return ()
+        namespace = one_line(name) if kind is Origin.NAMESPACE else "NAMESPACE"
+        below = [f"NAME.{namespace}.svc" if root == "svc" else f"NAME.{namespace}.svc.{root}" for root in self._roots]
+        single = ["NAME"] if f"{namespace}.svc.{self._domain}" in self._searched else []
+        return (*below, *single)
+
+
+def _bare(suffix: str) -> str:
+    """``.Corp.Internal.`` as ``corp.internal``; the root becomes the empty name, which is no domain."""
+    return fold(suffix.strip()).removeprefix("*").strip(".")
