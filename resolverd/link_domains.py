@@ -52,7 +52,7 @@ def decide(
     still = _Still(domains, _bare(facts.domain))
     return Decision(
         domains,
-        tuple(Withheld(name, kind, why.reason, still.of(name, kind), why.detail) for name, kind, why in judge.withheld),
+        tuple(still.explain(name, kind, why) for name, kind, why in judge.withheld),
         namespaces,
         (*judge.warnings, *_absent_search(settings, snapshot, facts)),
     )
@@ -180,11 +180,12 @@ def _fit(judge: _Judge, limit: int, asked: tuple[str, ...]) -> tuple[LinkDomain,
     unique = {domain.name: domain for domain in reversed(judge.passed) if domain.search or domain.name not in searched}
     order = tuple(Origin)
     heard = {name: place for place, name in enumerate(dict.fromkeys(domain.name for domain in judge.passed))}
-    lately = {name: place for place, name in enumerate(asked)}
+    lately = {name: place - len(asked) for place, name in enumerate(asked)}
 
     def importance(domain: LinkDomain) -> tuple[int, int, int]:
-        asked_for = lately.get(domain.name, len(asked)) if domain.origin is Origin.NAMESPACE else 0
-        return order.index(domain.origin), asked_for, heard[domain.name]
+        if domain.origin is Origin.NAMESPACE and domain.name in lately:  # before the reverse zones, the latest first
+            return order.index(Origin.REVERSE_ZONE), lately[domain.name], 0
+        return order.index(domain.origin), 0, heard[domain.name]
 
     ranked = sorted(unique.values(), key=importance)
     kept, dropped = (ranked[:limit], ranked[limit:]) if limit else (ranked, [])
@@ -202,10 +203,13 @@ class _Still:
         self._domain = cluster_domain
         self._searched = {domain.name for domain in domains if domain.search}
 
-    def of(self, name: str, kind: Origin) -> tuple[str, ...]:
-        if kind not in (Origin.NAMESPACE, Origin.CLUSTER_DOMAIN, Origin.SVC):
+    def explain(self, name: str, kind: Origin, why: Collision) -> Withheld:
+        return Withheld(name, kind, why.reason, self._names(name, kind, why.reason), why.detail)
+
+    def _names(self, name: str, kind: Origin, reason: Reason) -> tuple[str, ...]:
+        if kind not in (Origin.NAMESPACE, *_CLUSTER_NAMES) or reason is Reason.INVALID_NAME:
             return ()
-        namespace = one_line(name) if kind is Origin.NAMESPACE else "NAMESPACE"
+        namespace = name if kind is Origin.NAMESPACE else "NAMESPACE"
         below = [f"NAME.{namespace}.svc" if root == "svc" else f"NAME.{namespace}.svc.{root}" for root in self._roots]
         single = ["NAME"] if f"{namespace}.svc.{self._domain}" in self._searched else []
         return (*below, *single)
