@@ -3,7 +3,7 @@
 Installing the package on a host that does not run it would replace /etc/resolv.conf (its postinst does). So the
 packages are downloaded and unpacked, and nothing of theirs runs except inside a stage.
 
-``python -m resolverd.demo.resolved --fetch`` makes sure there is one.
+``python -m resolverd.demo.resolved --fetch`` makes sure there is one; ``--check`` only looks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from resolverd.errors import HostError, ResolverdError
+from resolverd.errors import ExitCode, HostError, ResolverdError
 
 from .programs import output_of
 
@@ -148,18 +148,21 @@ def _apt(*command: str, folder: Path | None = None) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    if arguments != ["--fetch"]:
-        print("usage: python -m resolverd.demo.resolved --fetch", file=sys.stderr)
-        return 2
+    if arguments not in (["--check"], ["--fetch"]):
+        print("usage: python -m resolverd.demo.resolved --check|--fetch", file=sys.stderr)
+        return ExitCode.USAGE
     try:
-        found = installed() or unpacked(cache_folder())
-        if found is None or found.missing_libraries():
+        try:
+            found = find()
+        except HostError:
+            if arguments == ["--check"]:
+                raise
             found = fetch(cache_folder())
     except ResolverdError as error:
         print(f"resolverd: {error}", file=sys.stderr)
         return error.code
     print(found.daemon)
-    return 0
+    return ExitCode.OK
 
 
 if __name__ == "__main__":

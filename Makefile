@@ -1,0 +1,38 @@
+# Every target but `help`, `fix` and `clean` sets up first what it needs; a second time that takes no time.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN := .venv/bin
+export PYTHON
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## .venv/bin/resolverd and the system packages the rest needs (PYTHON=... chooses the interpreter)
+	@scripts/setup.sh
+
+.PHONY: demo
+demo: setup ## everything on an embedded cluster, in private namespaces: nothing on this machine changes
+	@$(BIN)/resolverd demo
+
+.PHONY: test
+test: check ## check, then every test, as root inside private namespaces (ARGS="-k name" is passed to pytest)
+	@scripts/test.sh $(ARGS)
+
+.PHONY: check
+check: setup ## lint, format, types and import arrows
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@report=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$report"; exit 1; }; tail -n 1 <<<"$$report"
+
+.PHONY: fix
+fix: setup ## what ruff can mend by itself
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+.PHONY: clean
+clean: ## the virtual environment and every cache
+	rm -rf .venv .cache dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
