@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from resolverd.cluster.snapshot import Snapshot
 from resolverd.host import Applied
 from resolverd.plan import HostPlan
+from resolverd.probe import Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ class Parts:
     dns: Mapping[str, Any]
     tunnel: Mapping[str, Any]
     checks: tuple[Check, ...]
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    probe: Probe | None = None
+    """What `resolverd up` tries."""
 
 
 def document(parts: Parts) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def document(parts: Parts) -> dict[str, Any]:
         "dns": dict(parts.dns),
         "tunnel": dict(parts.tunnel),
         "checks": [asdict(check) for check in parts.checks],
-        **parts.extra,
+        "probe": asdict(parts.probe) if parts.probe else None,
     }
 
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,13 +61,13 @@ class Worker:
 
     name: str
     module: str
-    arguments: Sequence[str]
-    """Besides ``--channel FD``."""
-    inherited: Sequence[int]
-    """Descriptors the arguments name."""
+    descriptors: Mapping[str, int]
+    """Options that hand on a descriptor, besides ``--channel``."""
     greeting: Callable[[], Iterable[Any]]
     """All that a fresh worker must be told."""
     on_message: Callable[[Any], None]
+    extra: Sequence[str] = ()
+    """Further arguments."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     restarts: int = 0
     outbox: Outbox = field(default_factory=Outbox)
@@ -94,14 +94,14 @@ class Worker:
     async def _once(self) -> int:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
+            handed = {"--channel": theirs.fileno(), **self.descriptors}
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 self.module,
-                "--channel",
-                str(theirs.fileno()),
-                *self.arguments,
-                pass_fds=(theirs.fileno(), *self.inherited),
+                *(str(part) for option in handed.items() for part in option),
+                *self.extra,
+                pass_fds=tuple(handed.values()),
                 stdin=asyncio.subprocess.DEVNULL,
                 # A Ctrl-C is the daemon's: it stops the workers when the host is put back.
                 start_new_session=True,

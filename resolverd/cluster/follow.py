@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from resolverd.cluster import kubeconfig, ranges
+from resolverd.cluster.access import Access
 from resolverd.cluster.client import ApiClient, ApiError, UnreachableError
 from resolverd.cluster.kubeconfig import Invoker, KubeContext
 from resolverd.cluster.objects import Namespace
@@ -16,7 +20,7 @@ from resolverd.cluster.snapshot import Change, Key, Kind, Snapshot, Touched, fol
 from resolverd.cluster.watch import WATCHED, Reflector
 from resolverd.errors import ClusterError
 from resolverd.feed import Feed
-from resolverd.names import Network
+from resolverd.names import Address, Network
 from resolverd.settings import ClusterSettings
 
 log = logging.getLogger(__name__)
@@ -42,6 +46,8 @@ class Follower:
     snapshot: Snapshot = field(default_factory=Snapshot)
     context: KubeContext | None = None
     ranges: tuple[Network, ...] = ()
+    api_servers: tuple[Address, ...] = ()
+    """Addresses through which the API server is reached: its own, or the proxy's."""
     trouble: dict[str, ClusterError] = field(default_factory=dict)
     """The last error of each kind that is failing now."""
     last_event: float = 0.0
@@ -88,6 +94,7 @@ class Follower:
             log.warning("%s", error)
             return
         self.trouble.pop("credentials", None)
+        self.api_servers = await _addresses(self.context.access)
         self.on_context(self.context)
 
     async def _follow(self) -> None:
@@ -181,3 +188,13 @@ class Follower:
 
 def _named(reflector: Reflector) -> str:
     return f"{reflector.watched.kind}{' in ' + reflector.namespace if reflector.namespace else ''}"
+
+
+async def _addresses(access: Access) -> tuple[Address, ...]:
+    """What the host's resolver has for the API server, or for the proxy before it; none when it has nothing."""
+    parts = urlsplit(access.proxy or access.server)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError):
+        return ()
+    return tuple(dict.fromkeys(ip_address(str(entry[4][0]).partition("%")[0]) for entry in found))

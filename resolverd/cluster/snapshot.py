@@ -6,7 +6,7 @@ travels between them is small, and each knows exactly what a change touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
@@ -91,6 +91,16 @@ def fold(
         return before, touched
     moment = before.serial if serial is None else serial
     return Snapshot(namespaces, services, slices, by_service, now_synced, moment), touched
+
+
+def everything(snapshot: Snapshot) -> Iterator[Change]:
+    """The changes that make ``snapshot`` out of an empty one."""
+    for namespace in snapshot.namespaces.values():
+        yield Change(Kind.NAMESPACE, key_of(namespace), namespace)
+    for service in snapshot.services.values():
+        yield Change(Kind.SERVICE, service.key, service)
+    for item in snapshot.slices.values():
+        yield Change(Kind.SLICE, item.key, item)
 
 
 def _merge(

@@ -1,0 +1,139 @@
+"""The commands. Each parses, calls and prints; what is heavy is imported when a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from resolverd import __version__
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+LEVELS = click.Choice(["debug", "info", "warning", "error"])
+BACKENDS = click.Choice(["auto", "systemd-resolved", "etc-resolver", "override", "none"])
+STATE_DIR = click.option("--state-dir", metavar="DIR", help="Folder of the control socket.")
+
+# Flag, the setting it gives, and how click shall treat it.
+_COMMON: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("--config", "", {"metavar": "FILE", "help": "Config file; by default the usual places are looked at."}),
+    ("--kubeconfig", "cluster.kubeconfig", {"metavar": "FILE", "help": "Default: $KUBECONFIG, then ~/.kube/config."}),
+    (
+        "--context",
+        "cluster.context",
+        {"metavar": "NAME", "help": "The kubeconfig's context; default: its current one."},
+    ),
+    (
+        "--namespace",
+        "cluster.namespaces",
+        {"metavar": "NS", "multiple": True, "help": "Watch this namespace only. May be repeated."},
+    ),
+    ("--backend", "host.backend", {"type": BACKENDS, "help": "How the host is told which names are ours."}),
+    ("--tunnel/--no-tunnel", "tunnel.enabled", {"default": None, "help": "Make the addresses reachable, too, or not."}),
+    ("--dns-listen", "daemon.dns_listen", {"metavar": "ADDR:PORT", "help": "Where the DNS server listens."}),
+    ("--state-dir", "daemon.state_dir", {"metavar": "DIR", "help": "Folder of the control socket."}),
+    ("--log-level", "daemon.log_level", {"type": LEVELS, "help": "What is logged; debug also shows tracebacks."}),
+)
+
+
+def _common(command: F) -> F:
+    """The options that `run` and `up` share."""
+    for flag, _, attributes in reversed(_COMMON):
+        command = click.option(flag, **attributes)(command)
+    return command
+
+
+def given_flags(options: dict[str, Any]) -> dict[str, Any]:
+    """The settings that were given as flags, by their dotted names."""
+    named = {flag.split("/")[0].removeprefix("--").replace("-", "_"): setting for flag, setting, _ in _COMMON}
+    return {
+        setting: list(value) if isinstance(value, tuple) else value
+        for option, setting in named.items()
+        if setting and (value := options.get(option)) not in (None, ())
+    }
+
+
+@click.group(context_settings=CONTEXT)
+def cli() -> None:
+    """Make a Kubernetes cluster's service names resolve, and their addresses answer, on this machine.
+
+    Nothing is installed in the cluster. Start with `resolverd up`, or look at `resolverd demo`.
+    """
+
+
+@cli.command()
+@_common
+def run(**options: Any) -> int:
+    """Run the daemon in the foreground; SIGTERM or Ctrl-C puts the host back."""
+    from resolverd.cli.foreground import run_daemon
+
+    return run_daemon(options["config"] or "", given_flags(options))
+
+
+@cli.command()
+@_common
+@click.option("--wait", default=30.0, show_default=True, metavar="SECONDS", help="Longest wait until all works.")
+def up(wait: float, **options: Any) -> int:
+    """Start the daemon in the background, and wait until names resolve and connections open."""
+    from resolverd.cli.background import start
+
+    return start(options["config"] or "", given_flags(options), wait)
+
+
+@cli.command()
+@STATE_DIR
+def down(state_dir: str | None) -> int:
+    """Stop the daemon and put everything back; also after it was killed."""
+    from resolverd.cli.background import stop
+
+    return stop(state_dir or "")
+
+
+@cli.command()
+@STATE_DIR
+@click.option("-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
+def status(state_dir: str | None, output: str) -> int:
+    """Show what is in force. Exit code 0 healthy, 1 degraded, 3 not running."""
+    from resolverd.cli.show import show_status
+
+    return show_status(state_dir or "", output)
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("type", default="A")
+@STATE_DIR
+@click.option("--server", metavar="ADDR:PORT", help="Ask this server instead of the running daemon's.")
+def query(name: str, type: str, state_dir: str | None, server: str | None) -> int:  # noqa: A002  # as dig calls it
+    """Ask the daemon's DNS server for NAME and print the answer as `dig +short` does."""
+    from resolverd.cli.show import show_answer
+
+    return show_answer(state_dir or "", server or "", name, type)
+
+
+@cli.command()
+@click.option("--objects", metavar="DIR", type=click.Path(path_type=Path), help="YAML files with your own objects.")
+@click.option("--shell/--no-shell", default=None, help="End in a shell inside; default: when there is a terminal.")
+@click.option("--cluster-only", is_flag=True, help="Only the cluster's API, on loopback; needs no root.")
+@click.option(
+    "--kubeconfig", metavar="FILE", type=click.Path(path_type=Path), help="With --cluster-only: write it here."
+)
+def demo(objects: Path | None, shell: bool | None, cluster_only: bool, kubeconfig: Path | None) -> int:
+    """Show everything on an embedded cluster, in private namespaces: nothing on this host is touched."""
+    if cluster_only:
+        from resolverd.demo.cluster import serve
+
+        return serve(objects, kubeconfig)
+    from resolverd.demo.tour import run_demo
+
+    return run_demo(objects, shell)
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"resolverd {__version__} (Python {sys.version.split()[0]})")

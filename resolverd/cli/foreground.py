@@ -1,0 +1,24 @@
+"""``resolverd run``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from resolverd import config, logs, start
+from resolverd.errors import ResolverdError
+
+log = logging.getLogger(__name__)
+
+
+def run_daemon(file: str, flags: dict[str, Any]) -> int:
+    """Run until stopped; 0 then. ResolverdError when it cannot start or go on."""
+    level = config.load(file, flags).daemon.log_level
+    logs.configure(level)
+    try:
+        asyncio.run(start.run(lambda: config.load(file, flags)))
+    except ResolverdError:
+        log.debug("the error in full", exc_info=True)
+        raise
+    return 0

@@ -1,0 +1,271 @@
+"""The daemon: the parts, who tells whom what, and the host put back at the end, whatever happened."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Container, Coroutine, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from resolverd import __version__, probe, status
+from resolverd.cluster.follow import Follower
+from resolverd.cluster.kubeconfig import KubeContext, invoker
+from resolverd.cluster.snapshot import Touched, everything
+from resolverd.dns.rules import DnsConfig
+from resolverd.errors import ResolverdError
+from resolverd.feed import Feed, Reach, Report, Routable, Unauthorized
+from resolverd.host import ResolverBackend
+from resolverd.plan import ClusterFacts, HostPlan, make
+from resolverd.reconcile import Reconciler
+from resolverd.settings import Settings
+from resolverd.sockets import Listening
+from resolverd.status import Check, ClusterPart, HostPart, Parts
+from resolverd.workers import Worker
+from resolverd_tunnel.device_linux import Device
+
+log = logging.getLogger(__name__)
+
+DOMAIN = "cluster.local"
+"""The cluster domain, unless the settings name another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What was chosen and made on this host before anything runs."""
+
+    backend: ResolverBackend
+    reason: str
+    """Why this back end."""
+    device: Device | None
+    listening: Listening
+    suffixes: Container[str]
+
+
+class Daemon:
+    """One run of the daemon."""
+
+    def __init__(self, settings: Settings, host: Host, read_settings: Callable[[], Settings]) -> None:
+        self._settings = settings
+        self._host = host
+        self._read_settings = read_settings
+        self._since = time.time()
+        self._stopping = asyncio.Event()
+        self._plan = HostPlan()
+        self._reports: dict[str, dict[str, Any]] = {"dns": {}, "tunnel": {}}
+        self._follower = Follower(settings.cluster, invoker(), self._on_change, self._on_context)
+        self._reconciler = Reconciler(host.backend, lambda _: self._replan())
+        self._holds = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._tunnel = self._tunnel_worker(host.device) if settings.tunnel.enabled and host.device else None
+        self._dns = self._dns_worker()
+
+    async def run(self) -> None:
+        """Until stopped. Raises ResolverdError when it cannot start or go on; the host is put back either way."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_quietly)
+        try:
+            await self._reconciler.look()
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(part) for part in self._parts()]
+                await self._stopping.wait()
+                log.info("stopping")
+                for task in running:
+                    task.cancel()
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from errors
+        finally:
+            await self._reconciler.revert()
+            await self._host.backend.close()
+            for end in self._holds:
+                end.close()
+
+    # What the control socket may ask.
+
+    def status(self) -> dict[str, Any]:
+        context, snapshot = self._follower.context, self._follower.snapshot
+        tried = probe.choose(snapshot, context.namespace, self._domain) if context else None
+        return status.document(
+            Parts(
+                version=__version__,
+                since=self._since,
+                host=HostPart(self._host.backend.name, self._host.reason, self._plan, self._reconciler.applied),
+                cluster=ClusterPart(
+                    context.name if context else "",
+                    context.access.server if context else "",
+                    self._domain,
+                    snapshot,
+                    self._follower.last_event,
+                ),
+                dns={"listen": [str(self._host.listening.server)], **self._reports["dns"]},
+                tunnel=self._tunnel_part(),
+                checks=tuple(self._checks()),
+                probe=tried,
+            )
+        )
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def reload(self) -> None:
+        fresh = self._read_settings()
+        kept = replace(
+            fresh, cluster=self._settings.cluster, tunnel=self._settings.tunnel, daemon=self._settings.daemon
+        )
+        if kept != fresh:
+            log.warning("reload: changes under cluster, tunnel and daemon take effect at the next start")
+        self._settings = kept
+        self._replan()
+        log.info("reload: settings read")
+
+    def _reload_quietly(self) -> None:
+        try:
+            self.reload()
+        except ResolverdError as error:
+            log.error("reload: %s; the old settings stay in force", error)
+
+    # The parts.
+
+    def _parts(self) -> Iterator[Coroutine[Any, Any, None]]:
+        yield self._follower.run()
+        yield self._dns.run()
+        yield self._reconciler.run()
+        if self._tunnel:
+            yield self._tunnel.run()
+
+    def _dns_worker(self) -> Worker:
+        listening = self._host.listening
+        descriptors = {"--udp": listening.udp.fileno(), "--tcp": listening.tcp.fileno()}
+        if self._tunnel:
+            descriptors["--holds"] = self._holds[0].fileno()
+        return Worker("dns", "resolverd.dns.worker", descriptors, self._greet_dns, self._on_message)
+
+    def _tunnel_worker(self, device: Device) -> Worker:
+        descriptors = {"--tun": device.fd, "--holds": self._holds[1].fileno()}
+        return Worker(
+            "tunnel",
+            "resolverd_tunnel.worker",
+            descriptors,
+            self._greet_tunnel,
+            self._on_message,
+            extra=("--ifindex", str(device.ifindex)),
+        )
+
+    def _greet_dns(self) -> list[Any]:
+        return [self._dns_config(), self._everything()]
+
+    def _greet_tunnel(self) -> list[Any]:
+        context = self._follower.context
+        return [Reach(context.access if context else None), Routable(self._plan.routes), self._everything()]
+
+    def _workers(self) -> Iterator[Worker]:
+        yield self._dns
+        if self._tunnel:
+            yield self._tunnel
+
+    # Who tells whom what.
+
+    def _on_context(self, context: KubeContext) -> None:
+        log.info("context %s: API server %s, namespace %s", context.name, context.access.server, context.namespace)
+        if self._tunnel:
+            self._tunnel.tell(Reach(context.access))
+        self._replan()
+
+    def _on_change(self, feed: Feed, touched: Touched) -> None:
+        for worker in self._workers():
+            worker.tell(feed)
+        # New namespaces, and ranges, are the plan's matter; services are not, but what the host cached of them is.
+        if touched.namespaces or touched.synced or not touched.services:
+            self._replan()
+        if touched.services:
+            self._reconciler.flush()
+        if touched.synced:
+            snapshot = self._follower.snapshot
+            log.info("in step: %d namespaces, %d services", len(snapshot.namespaces), len(snapshot.services))
+
+    def _on_message(self, message: Any) -> None:
+        if isinstance(message, Report):
+            self._reports[message.worker] = dict(message.values)
+        elif isinstance(message, Unauthorized):
+            self._follower.renew()
+
+    def _replan(self) -> None:
+        """Make the plan anew, and tell everybody whose part of it changed."""
+        context, host = self._follower.context, self._host
+        if context is None or not self._follower.snapshot.synced:
+            return
+        facts = ClusterFacts(
+            domain=self._domain,
+            ranges=self._follower.ranges,
+            namespace=context.namespace,
+            server=host.listening.server,
+            link=host.device.name if host.device else "",
+            api_servers=self._follower.api_servers,
+        )
+        before, snapshot = self._plan, self._follower.snapshot
+        self._plan = make(self._settings, snapshot, self._reconciler.capabilities, facts, host.suffixes)
+        for warning in set(self._plan.warnings) - set(before.warnings):
+            log.warning("%s", warning)
+        self._reconciler.want(self._plan.dns)
+        self._dns.tell(self._dns_config())
+        if self._tunnel and self._plan.routes != before.routes:
+            self._tunnel.tell(Routable(self._plan.routes))
+
+    def _dns_config(self) -> DnsConfig:
+        dns = self._settings.dns
+        return DnsConfig(
+            domain=self._domain,
+            namespaces=self._plan.namespaces,
+            ranges=self._follower.ranges,
+            ttl=dns.ttl,
+            pod_records=dns.pod_records,
+            endpoint_pod_names=dns.endpoint_pod_names,
+            lookup_timeout=dns.lookup_timeout,
+            own_addresses=(self._host.listening.server.address,),
+        )
+
+    def _everything(self) -> Feed:
+        snapshot = self._follower.snapshot
+        return Feed(tuple(everything(snapshot)), snapshot.synced, snapshot.serial)
+
+    # What status shows.
+
+    @property
+    def _domain(self) -> str:
+        named = self._settings.cluster.domain
+        return DOMAIN if named == "auto" else named
+
+    def _tunnel_part(self) -> dict[str, Any]:
+        device = self._host.device
+        never = [{"net": str(net), "reason": reason} for net, reason in self._plan.routes.never]
+        part: dict[str, Any] = {"device": device.name if device else "", "state": "off", "routes": [], "streams": 0}
+        return {**part, "never-proxy": never, **self._reports["tunnel"]}
+
+    def _checks(self) -> Iterator[Check]:
+        follower, reconciler = self._follower, self._reconciler
+        trouble = next(iter(follower.trouble.values()), None)
+        detail = (
+            trouble.why if trouble else "followed" if follower.synced.is_set() else "the first lists are on the way"
+        )
+        yield Check("cluster", follower.synced.is_set() and not trouble, detail, trouble.fix if trouble else "")
+        error = reconciler.error
+        detail = error.why if error else "in force" if reconciler.in_force.is_set() else "not yet told"
+        yield Check("host-resolver", reconciler.in_force.is_set(), detail, error.fix if error else "")
+        for worker in self._workers():
+            detail = f"serving, {worker.restarts} restarts" if worker.ready.is_set() else "starting"
+            yield Check(f"{worker.name}-process", worker.ready.is_set(), detail)
+
+
+def _first(errors: BaseExceptionGroup) -> BaseException:
+    """The first error a user can act on, from however deep a group; the group itself when it has none."""
+    found = errors.subgroup(ResolverdError)
+    if found is None:
+        return errors
+    error: BaseException = found
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

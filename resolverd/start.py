@@ -1,0 +1,63 @@
+"""From settings to a running daemon: everything is claimed in an order that leaves nothing behind on a failure."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from resolverd import control
+from resolverd.cluster import kubeconfig
+from resolverd.daemon import Daemon, Host
+from resolverd.errors import UsageError
+from resolverd.host import Server
+from resolverd.options import split_endpoint
+from resolverd.settings import Settings
+from resolverd.sockets import listen
+from resolverd.state import StateDirectory, folder
+
+log = logging.getLogger(__name__)
+
+DNS_PORT = 53
+
+
+async def run(read_settings: Callable[[], Settings]) -> None:
+    """Claim the state directory, the back end, the device and the sockets; run the daemon; give them back.
+
+    Raises ResolverdError; then nothing of ours is left.
+    """
+    from resolverd_platform import detect
+
+    settings = read_settings()
+    if not kubeconfig.in_cluster(settings.cluster.kubeconfig):
+        kubeconfig.files(settings.cluster.kubeconfig, kubeconfig.invoker())
+    with StateDirectory(folder(settings.daemon.state_dir)) as state, contextlib.ExitStack() as claimed:
+        backend, reason = await detect.choose(settings.host.backend, settings.tunnel.device)
+        log.info("resolver back end %s: %s", backend.name, reason)
+        device = None
+        if settings.tunnel.enabled or backend.name == "systemd-resolved":
+            from resolverd_tunnel.device_linux import create_device
+
+            device = create_device(settings.tunnel.device)
+            claimed.callback(device.close)
+        server = _server(settings, device.addresses if device else ())
+        listening = listen(server)
+        claimed.callback(listening.close)
+        log.info("DNS on %s", listening.server)
+        host = Host(backend, reason, device, listening, detect.suffixes(settings.dns.suffix_list))
+        daemon = Daemon(settings, host, read_settings)
+        async with control.serve(state.socket, daemon):
+            await daemon.run()
+
+
+def _server(settings: Settings, own: tuple[str, ...]) -> Server:
+    """Where the DNS server listens: where it is told to, else on the device's first address."""
+    if settings.daemon.dns_listen:
+        host, port = split_endpoint(settings.daemon.dns_listen)
+        return Server(ip_address(host), port)
+    if not own:
+        raise UsageError(
+            "no address to listen on", "there is neither a tunnel nor --dns-listen", "add --dns-listen 127.0.0.1:5300"
+        )
+    return Server(ip_address(own[0]), DNS_PORT)
