@@ -42,7 +42,7 @@ def request(folder: Path, method: str, path: str) -> dict[str, Any]:
         ) from error
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise NotRunningError(
-            "resolverd is not running", f"nothing listens on {folder / SOCKET}", "start it with resolverd up"
+            "not running", f"nothing listens on {folder / SOCKET}", "start it with resolverd up"
         ) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ResolverdError("control socket", f"no proper answer: {error}", "see the daemon's log") from error

@@ -64,7 +64,7 @@ class StateDirectory:
         except BlockingIOError:
             os.close(self._lock)
             raise HostError(
-                "resolverd is running already", f"another daemon holds {self.path}", "stop it with resolverd down"
+                "running already", f"another daemon holds {self.path}", "stop it with resolverd down"
             ) from None
         # Whoever held the lock is gone: its socket answers nobody.
         self.socket.unlink(missing_ok=True)

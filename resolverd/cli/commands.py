@@ -68,7 +68,10 @@ def cli() -> None:
 @cli.command()
 @_common
 def run(**options: Any) -> int:
-    """Run the daemon in the foreground; SIGTERM or Ctrl-C puts the host back."""
+    """Run the daemon in the foreground.
+
+    SIGTERM or Ctrl-C puts the host back; SIGHUP reads the config file anew.
+    """
     from resolverd.cli.foreground import run_daemon
 
     return run_daemon(options["config"] or "", given_flags(options))
@@ -78,7 +81,11 @@ def run(**options: Any) -> int:
 @_common
 @click.option("--wait", default=30.0, show_default=True, metavar="SECONDS", help="Longest wait until all works.")
 def up(wait: float, **options: Any) -> int:
-    """Start the daemon in the background, and wait until names resolve and connections open."""
+    """Start the daemon, wait until all works.
+
+    It runs in the background. Ready means: a name resolves through the host's own resolver, and a connection opens.
+    On a failure nothing is left behind.
+    """
     from resolverd.cli.background import start
 
     return start(options["config"] or "", given_flags(options), wait)
@@ -87,7 +94,10 @@ def up(wait: float, **options: Any) -> int:
 @cli.command()
 @STATE_DIR
 def down(state_dir: str | None) -> int:
-    """Stop the daemon and put everything back; also after it was killed."""
+    """Stop the daemon, put everything back.
+
+    Does no harm when it is not running, and tidies up after one that was killed.
+    """
     from resolverd.cli.background import stop
 
     return stop(state_dir or "")
@@ -97,7 +107,10 @@ def down(state_dir: str | None) -> int:
 @STATE_DIR
 @click.option("-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
 def status(state_dir: str | None, output: str) -> int:
-    """Show what is in force. Exit code 0 healthy, 1 degraded, 3 not running."""
+    """Show what is in force.
+
+    Exit code 0 healthy, 1 degraded, 3 not running.
+    """
     from resolverd.cli.show import show_status
 
     return show_status(state_dir or "", output)
@@ -109,7 +122,10 @@ def status(state_dir: str | None, output: str) -> int:
 @STATE_DIR
 @click.option("--server", metavar="ADDR:PORT", help="Ask this server instead of the running daemon's.")
 def query(name: str, type: str, state_dir: str | None, server: str | None) -> int:  # noqa: A002  # as dig calls it
-    """Ask the daemon's DNS server for NAME and print the answer as `dig +short` does."""
+    """Ask the daemon's DNS server.
+
+    Prints the answer as `dig +short` does, the same on every system. TYPE is A unless given.
+    """
     from resolverd.cli.show import show_answer
 
     return show_answer(state_dir or "", server or "", name, type)
@@ -123,7 +139,10 @@ def query(name: str, type: str, state_dir: str | None, server: str | None) -> in
     "--kubeconfig", metavar="FILE", type=click.Path(path_type=Path), help="With --cluster-only: write it here."
 )
 def demo(objects: Path | None, shell: bool | None, cluster_only: bool, kubeconfig: Path | None) -> int:
-    """Show everything on an embedded cluster, in private namespaces: nothing on this host is touched."""
+    """Show it all on an embedded cluster.
+
+    Runs in private namespaces: nothing on this host is touched, and no cluster is needed.
+    """
     if cluster_only:
         from resolverd.demo.cluster import serve
 

@@ -1,0 +1,74 @@
+"""Reconciling: the newest wish wins, failures are retried and shown, disturbances lead to another look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+from fakes import FakeBackend, eventually
+
+from resolverd import reconcile
+from resolverd.errors import HostError
+from resolverd.host import Capabilities, HostDns, Server
+from resolverd.reconcile import Reconciler
+
+WANT = HostDns("resolverd0", (Server(ip_address("198.18.53.1")),), ("cluster.local",), ())
+
+
+@asynccontextmanager
+async def running(backend: FakeBackend) -> AsyncIterator[tuple[Reconciler, list[Capabilities]]]:
+    told: list[Capabilities] = []
+    reconciler = Reconciler(backend, told.append)
+    task = asyncio.create_task(reconciler.run())
+    try:
+        yield reconciler, told
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_wish_reaches_the_host_once() -> None:
+    backend = FakeBackend()
+    async with running(backend) as (reconciler, _):
+        reconciler.want(WANT)
+        reconciler.want(replace(WANT))
+        await asyncio.wait_for(reconciler.in_force.wait(), 5)
+        assert backend.now == WANT
+        assert backend.applied == [WANT]
+        await reconciler.revert()
+    assert not backend.now
+
+
+async def test_a_failure_is_shown_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "RETRY_PAUSES", (0.01,))
+    backend = FakeBackend(failures=[HostError("bus", "gone", "wait")])
+    async with running(backend) as (reconciler, _):
+        reconciler.want(WANT)
+        await eventually(lambda: backend.now == WANT)
+        await eventually(reconciler.in_force.is_set)
+        assert reconciler.error is None
+        assert len(backend.tried) == 2
+
+
+async def test_a_disturbance_brings_another_look_and_everything_back() -> None:
+    backend = FakeBackend()
+    async with running(backend) as (reconciler, told):
+        reconciler.want(WANT)
+        await asyncio.wait_for(reconciler.in_force.wait(), 5)
+        backend.now, backend.facts = HostDns(), Capabilities("fake", host_search=("corp.test",))
+        backend.disturb("restarted")
+        await eventually(lambda: backend.now == WANT)
+        assert told == [backend.facts]
+
+
+async def test_flushes_are_gathered() -> None:
+    backend = FakeBackend()
+    async with running(backend) as (reconciler, _):
+        for _turn in range(20):
+            reconciler.flush()
+            await asyncio.sleep(0.001)
+        assert 1 <= backend.flushes < 20

@@ -1,0 +1,56 @@
+"""The state directory: one daemon at a time, and nothing left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resolverd import state
+from resolverd.errors import HostError
+
+
+def test_a_folder_we_made_goes_with_us(tmp_path: Path) -> None:
+    with state.StateDirectory(tmp_path / "run") as ours:
+        ours.socket.touch()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_somebody_else_s_files_stays(tmp_path: Path) -> None:
+    with state.StateDirectory(tmp_path / "run") as ours:
+        (ours.path / "theirs").touch()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["theirs"]
+
+
+def test_two_at_once_are_refused_and_the_first_is_not_disturbed(tmp_path: Path) -> None:
+    with state.StateDirectory(tmp_path) as first:
+        first.socket.touch()
+        with pytest.raises(HostError, match="running already"), state.StateDirectory(tmp_path):
+            pass
+        with pytest.raises(HostError, match="running already"):
+            state.forget(tmp_path)
+        assert first.socket.exists()
+
+
+def test_what_a_killed_daemon_left_is_forgotten(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in (state.SOCKET, state.LOG, state.LOCK):
+        (folder / name).touch()
+    assert state.forget(folder) == [state.SOCKET, state.LOG]
+    assert not folder.exists()
+    assert state.forget(folder) == []
+
+
+def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="too long"), state.StateDirectory(tmp_path / ("x" * 100)):
+        pass
+
+
+def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert state.folder("", {"XDG_RUNTIME_DIR": "/run/user/1000"}) == Path("/run/user/1000/resolverd")
+    with pytest.raises(HostError, match="XDG_RUNTIME_DIR"):
+        state.folder("", {})
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert state.folder("", {}) == Path("/run/resolverd")
