@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -99,6 +100,7 @@ async def _ask(arguments: list[str], named: str) -> dict[str, Any]:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     try:
         output, complaint = await asyncio.wait_for(process.communicate(), PLUGIN_DEADLINE)
@@ -109,8 +111,10 @@ async def _ask(arguments: list[str], named: str) -> dict[str, Any]:
             "run kubectl get namespaces once, then try again",
         ) from None
     finally:
-        with suppress(ProcessLookupError):
-            process.kill()
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # the plugin, too, which holds our pipes
+            await process.communicate()
     try:
         answer: dict[str, Any] = json.loads(output)
     except ValueError:

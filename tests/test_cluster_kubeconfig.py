@@ -1,0 +1,114 @@
+"""Kubeconfig: which files, which context, and mistakes in one line."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from resolverd.cluster import kubeconfig
+from resolverd.cluster.kubeconfig import Invoker
+from resolverd.errors import ClusterError, ResolverdError, UsageError
+
+SECRET = "sesame-3141"
+
+
+def write(path: Path, user: str = "{token: sesame-3141}", cluster: str = "{server: 'http://127.0.0.1:9/'}") -> str:
+    path.write_text(
+        dedent(f"""
+        apiVersion: v1
+        kind: Config
+        current-context: a
+        clusters: [{{name: c, cluster: {cluster}}}]
+        users: [{{name: u, user: {user}}}]
+        contexts:
+        - {{name: a, context: {{cluster: c, user: u, namespace: shop}}}}
+        - {{name: b, context: {{cluster: c, user: u}}}}
+        """)
+    )
+    return str(path)
+
+
+async def test_the_current_context_with_its_credentials(tmp_path: Path) -> None:
+    found = await kubeconfig.load(write(tmp_path / "config"), "")
+    assert (found.name, found.namespace) == ("a", "shop")
+    assert found.access.server == "http://127.0.0.1:9"
+    assert found.access.token == f"Bearer {SECRET}"
+    assert SECRET not in repr(found)
+
+
+async def test_a_named_context_and_its_default_namespace(tmp_path: Path) -> None:
+    found = await kubeconfig.load(write(tmp_path / "config"), "b")
+    assert (found.name, found.namespace) == ("b", "default")
+
+
+async def test_inline_certificates_arrive_and_leave_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    inline = base64.b64encode(b"PEM").decode()
+    user = f"{{client-certificate-data: {inline}, client-key-data: {inline}}}"
+    cluster = f"{{server: 'https://127.0.0.1:9', certificate-authority-data: {inline}, tls-server-name: k.test}}"
+    found = await kubeconfig.load(write(tmp_path / "config", user, cluster), "")
+    assert (found.access.cert_pem, found.access.key_pem, found.access.ca_pem) == ("PEM", "PEM", "PEM")
+    assert found.access.tls_server_name == "k.test"
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+async def test_an_exec_plugin_gives_the_token(tmp_path: Path) -> None:
+    plugin = tmp_path / "plugin"
+    plugin.write_text(
+        "#!/bin/sh\n"
+        'echo \'{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",'
+        '"status":{"token":"from-plugin","expirationTimestamp":"2030-01-01T00:00:00Z"}}\'\n'
+    )
+    plugin.chmod(0o755)
+    user = f"{{exec: {{apiVersion: client.authentication.k8s.io/v1, command: {plugin}, interactiveMode: Never}}}}"
+    found = await kubeconfig.load(write(tmp_path / "config", user), "")
+    assert found.access.token == "Bearer from-plugin"
+    assert found.expires == 1893456000
+
+
+async def test_an_exec_plugin_that_fails_is_named(tmp_path: Path) -> None:
+    user = "{exec: {apiVersion: client.authentication.k8s.io/v1, command: /bin/false, interactiveMode: Never}}"
+    with pytest.raises(ResolverdError, match="exec"):
+        await kubeconfig.load(write(tmp_path / "config", user), "")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("a: [", "line 1"),
+        ("", "Invalid kube-config"),
+        ("current-context: x\ncontexts: []\n", "name x"),
+        ("current-context: x\ncontexts: 7\n", "kubectl config view"),
+        ("[]", "kubectl config view"),
+    ],
+)
+async def test_a_bad_file_is_one_line(tmp_path: Path, text: str, named: str) -> None:
+    (tmp_path / "config").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        await kubeconfig.load(str(tmp_path / "config"), "")
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_plugin_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubeconfig, "PLUGIN_DEADLINE", 1.0)
+    user = "{exec: {apiVersion: client.authentication.k8s.io/v1, command: sleep, args: ['60'], interactiveMode: Never}}"
+    with pytest.raises(ClusterError, match="no answer in 1 s"):
+        await kubeconfig.load(write(tmp_path / "config", user), "")
+
+
+def test_which_files(tmp_path: Path) -> None:
+    one, home = tmp_path / "one", tmp_path / "home"
+    one.touch()
+    (home / ".kube").mkdir(parents=True)
+    (home / ".kube" / "config").touch()
+    elsewhere = {"HOME": str(tmp_path), "KUBECONFIG": f"{one}:{tmp_path}/absent"}
+    assert kubeconfig.files("", None, elsewhere) == (one,)
+    assert kubeconfig.files("", None, {"HOME": str(home)}) == (home / ".kube" / "config",)
+    assert kubeconfig.files("~/.kube/config", Invoker("ada", home), {}) == (home / ".kube" / "config",)
+    with pytest.raises(UsageError, match="absent does not exist"):
+        kubeconfig.files(str(tmp_path / "absent"), None, {})

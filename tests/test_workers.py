@@ -1,0 +1,84 @@
+"""Worker processes: told everything, told anew after a death, ended with their daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import eventually
+
+from resolverd import workers
+from resolverd.cluster.objects import Namespace
+from resolverd.cluster.snapshot import Change, Kind
+from resolverd.feed import Feed, Report
+from resolverd.workers import Outbox, Worker
+
+
+def change(name: str, *, gone: bool = False) -> Change:
+    return Change(Kind.NAMESPACE, ("", name), None if gone else Namespace(name))
+
+
+@asynccontextmanager
+async def running(greeting: list[Any], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Worker, list[Any]]]:
+    tests = str(Path(__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", tests)
+    told: list[Any] = []
+
+    def on_message(message: Any) -> None:
+        if isinstance(message, Report):
+            told.append(message.values)
+
+    worker = Worker("double", "worker_double", {}, lambda: greeting, on_message)
+    task = asyncio.create_task(worker.run())
+    try:
+        yield worker, told
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_a_worker_hears_the_greeting_then_the_news_and_ends_with_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(["hello"], monkeypatch) as (worker, told):
+        await eventually(lambda: len(told) == 1)
+        assert worker.ready.is_set()
+        worker.tell("news")
+        await eventually(lambda: len(told) == 2)
+        assert [values["told"] for values in told] == ["hello", "news"]
+        pid = told[0]["pid"]
+    assert not alive(pid)
+
+
+async def test_a_dead_worker_is_started_again_and_told_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "RESTART_PAUSES", (0.01,))
+    async with running(["hello"], monkeypatch) as (worker, told):
+        await eventually(lambda: len(told) == 1)
+        worker.tell("die")
+        await eventually(lambda: len(told) == 2)
+        assert [values["told"] for values in told] == ["hello", "hello"]
+        assert told[0]["pid"] != told[1]["pid"]
+        assert worker.restarts == 1
+
+
+async def test_the_outbox_keeps_the_newest_of_each() -> None:
+    outbox = Outbox()
+    outbox.put(Feed((change("a"), change("b")), False, 1))
+    outbox.put(Feed((change("a", gone=True), change("c")), True, 2))
+    outbox.put("old")
+    outbox.put("new")
+    feed, text = await outbox.take()
+    assert text == "new"
+    assert (feed.synced, feed.serial) == (True, 2)
+    assert set(feed.changes) == {change("a", gone=True), change("b"), change("c")}

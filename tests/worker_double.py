@@ -1,0 +1,35 @@
+"""A worker process for tests: says what it was told; ends, hangs or fails on request."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import socket
+
+from resolverd.channel import Channel
+from resolverd.feed import Feed, Ready, Report
+
+
+async def serve(descriptor: int) -> None:
+    channel = await Channel.over(socket.socket(fileno=descriptor))
+    await channel.send(Ready("double"))
+    while True:
+        try:
+            message = await channel.receive()
+        except EOFError:
+            return
+        if message == "die":
+            os._exit(7)
+        told = len(message.changes) if isinstance(message, Feed) else message
+        await channel.send(Report("double", {"told": told, "pid": os.getpid()}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--channel", type=int, required=True)
+    asyncio.run(serve(parser.parse_args().channel))
+
+
+if __name__ == "__main__":
+    main()
