@@ -22,6 +22,10 @@ log = logging.getLogger(__name__)
 DNS_PORT = 53
 
 
+LATER = ("dns.excludes", "dns.mappings", "dns.upstreams", "daemon.metrics")
+"""Settings that are read and checked, and not in force yet."""
+
+
 async def run(read_settings: Callable[[], Settings]) -> None:
     """Claim the state directory, the back end, the device and the sockets; run the daemon; give them back.
 
@@ -30,6 +34,8 @@ async def run(read_settings: Callable[[], Settings]) -> None:
     from resolverd_platform import detect
 
     settings = read_settings()
+    for name in not_in_force(settings):
+        log.warning("setting %s is not in force in this version", name)
     if not kubeconfig.in_cluster(settings.cluster.kubeconfig):
         kubeconfig.files(settings.cluster.kubeconfig, kubeconfig.invoker())
     with StateDirectory(folder(settings.daemon.state_dir)) as state, contextlib.ExitStack() as claimed:
@@ -61,3 +67,19 @@ def _server(settings: Settings, own: tuple[str, ...]) -> Server:
             "no address to listen on", "there is neither a tunnel nor --dns-listen", "add --dns-listen 127.0.0.1:5300"
         )
     return Server(ip_address(own[0]), DNS_PORT)
+
+
+def not_in_force(settings: Settings) -> list[str]:
+    """The settings somebody changed that have no effect yet."""
+    usual = Settings()
+    found = [name for name in LATER if _value(settings, name) != _value(usual, name)]
+    if settings.dns.pod_records == "verified":
+        found.append("dns.pod-records: verified")
+    if settings.tunnel.routes == "cidrs":
+        found.append("tunnel.routes: cidrs")
+    return found
+
+
+def _value(settings: Settings, name: str) -> object:
+    section, _, option = name.partition(".")
+    return getattr(getattr(settings, section), option)
