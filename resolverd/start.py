@@ -31,7 +31,7 @@ async def run(read_settings: Callable[[], Settings]) -> None:
 
     Raises ResolverdError; then nothing of ours is left.
     """
-    from resolverd_platform import detect
+    from resolverd_platform import detect, suffix_list
 
     settings = read_settings()
     for name in not_in_force(settings):
@@ -51,7 +51,7 @@ async def run(read_settings: Callable[[], Settings]) -> None:
         listening = listen(server)
         claimed.callback(listening.close)
         log.info("DNS on %s", listening.server)
-        host = Host(backend, reason, device, listening, detect.suffixes(settings.dns.suffix_list))
+        host = Host(backend, reason, device, listening, suffix_list.load(settings.dns.suffix_list))
         daemon = Daemon(settings, host, read_settings)
         async with control.serve(state.socket, daemon):
             await daemon.run()

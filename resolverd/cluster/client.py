@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Self
 
 import aiohttp
@@ -71,12 +72,16 @@ class ApiClient:
             raise self._unreachable(ValueError("an answer that is no JSON object"))
         return value
 
-    async def watch(self, path: str, parameters: Mapping[str, str]) -> AsyncIterator[Json]:
-        """Events as they come, until the server ends the watch. Raises ApiError and UnreachableError."""
+    async def watch(self, path: str, parameters: Mapping[str, str], opened: Callable[[], None]) -> AsyncIterator[Json]:
+        """Events as they come, until the server ends the watch; ``opened`` is called when it has begun.
+
+        Raises ApiError and UnreachableError.
+        """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=READ_TIMEOUT)
         try:
             async with self._open(path, {"watch": "1", **parameters}, timeout) as response:
                 await self._check(path, response)
+                opened()
                 async for line in _lines(response.content):
                     event = json.loads(line)
                     if not isinstance(event, dict):
@@ -119,7 +124,10 @@ class ApiClient:
         elif isinstance(error, aiohttp.ClientConnectorCertificateError):
             why = f"its certificate is not accepted: {error.certificate_error}"
         elif isinstance(error, aiohttp.ClientConnectorError):
-            why = str(error.os_error.strerror or error.os_error)
+            # asyncio makes up texts of its own; the number has the system's.
+            why = os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
+        elif isinstance(error, aiohttp.ClientPayloadError):
+            why = "the stream broke off"
         else:
             why = str(error) or type(error).__name__
         return UnreachableError(

@@ -65,7 +65,7 @@ class Sink(Protocol):
         """A list of ``reflector`` is complete: all of it has been put."""
 
     def alive(self, reflector: Reflector) -> None:
-        """The watch of ``reflector`` delivers."""
+        """The watch of ``reflector`` has begun."""
 
     def failed(self, reflector: Reflector, error: ApiError | UnreachableError) -> None:
         """The API server failed ``reflector``, which goes on trying unless this raises."""
@@ -130,11 +130,11 @@ class Reflector:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(random.randint(*WATCH_SECONDS)),  # noqa: S311  # spreading load, no secret
         }
-        async for event in client.watch(self.watched.path(self.namespace), parameters):
+        path = self.watched.path(self.namespace)
+        async for event in client.watch(path, parameters, lambda: self.sink.alive(self)):
             kind, raw = event.get("type"), event.get("object")
             if kind == "ERROR":
                 raise _watch_error(_mapping(raw))
-            self.sink.alive(self)
             self._take(str(kind), raw)
             version = _mapping(_mapping(raw).get("metadata")).get("resourceVersion")
             if isinstance(version, str) and version:

@@ -1,0 +1,206 @@
+"""Following a cluster: against the demo cluster, whole and with faults, the Snapshot ends up as the API's truth."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import eventually
+
+from resolverd.cluster import follow, objects, watch
+from resolverd.cluster.follow import Follower
+from resolverd.cluster.kubeconfig import KubeContext
+from resolverd.cluster.snapshot import Kind, Snapshot, Touched, fold
+from resolverd.demo.cluster import DemoCluster, Traits
+from resolverd.demo.rights import Rule, User
+from resolverd.errors import ClusterError, ResolverdError
+from resolverd.feed import Feed
+from resolverd.settings import ClusterSettings
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "BACKOFF", (0.01, 0.1))
+    monkeypatch.setattr(follow, "GATHER", 0.01)
+
+
+class Following:
+    """A follower at work, with what it told."""
+
+    def __init__(self, file: Path, namespaces: tuple[str, ...] = ()) -> None:
+        self.batches: list[tuple[Feed, Touched]] = []
+        self.contexts: list[KubeContext] = []
+        settings = ClusterSettings(kubeconfig=str(file), namespaces=namespaces)
+        self.follower = Follower(
+            settings, None, lambda feed, touched: self.batches.append((feed, touched)), self.contexts.append
+        )
+        self.task = asyncio.create_task(self.follower.run())
+
+    async def synced(self) -> Follower:
+        synced = asyncio.create_task(self.follower.synced.wait())
+        done, _ = await asyncio.wait([synced, self.task], return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        synced.cancel()
+        if self.task in done:
+            await self.task
+        assert self.follower.synced.is_set()
+        return self.follower
+
+    async def error(self) -> ResolverdError:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await asyncio.wait_for(self.task, 20)
+        (error,) = caught.value.exceptions
+        assert isinstance(error, ResolverdError)
+        return error
+
+
+@asynccontextmanager
+async def following(cluster: DemoCluster, folder: Path, token: str = "", **options: Any) -> AsyncIterator[Following]:
+    (folder / "kubeconfig").write_text(cluster.kubeconfig(token=token))
+    one = Following(folder / "kubeconfig", **options)
+    try:
+        yield one
+    finally:
+        one.task.cancel()
+        await asyncio.gather(one.task, return_exceptions=True)
+
+
+def truth(cluster: DemoCluster) -> dict[str, set[Any]]:
+    return {
+        "namespaces": {objects.parse_namespace(raw) for raw in cluster.objects("Namespace")},
+        "services": {objects.parse_service(raw) for raw in cluster.objects("Service")},
+        "slices": {objects.parse_endpoint_slice(raw) for raw in cluster.objects("EndpointSlice")},
+    }
+
+
+def known(snapshot: Snapshot) -> dict[str, set[Any]]:
+    return {
+        "namespaces": set(snapshot.namespaces.values()),
+        "services": set(snapshot.services.values()),
+        "slices": set(snapshot.slices.values()),
+    }
+
+
+def service(name: str, namespace: str = "shop") -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
+    }
+
+
+async def test_the_first_lists_are_the_truth_and_workers_could_follow(tmp_path: Path) -> None:
+    async with DemoCluster() as cluster, following(cluster, tmp_path) as one:
+        follower = await one.synced()
+        assert known(follower.snapshot) == truth(cluster)
+        assert [context.namespace for context in one.contexts] == ["shop"]
+        await eventually(lambda: bool(follower.ranges))
+        assert "10.96.0.0/16" in map(str, follower.ranges)
+        cluster.create(service("fresh"))
+        cluster.delete("Service", "web", "shop")
+        await eventually(lambda: known(follower.snapshot) == truth(cluster))
+        rebuilt = Snapshot()
+        for feed, _ in one.batches:
+            rebuilt, _touched = fold(rebuilt, feed.changes, synced=feed.synced, serial=feed.serial)
+        assert rebuilt == follower.snapshot
+
+
+async def test_a_list_in_pages_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "PAGE", 3)
+    async with DemoCluster() as cluster, following(cluster, tmp_path) as one:
+        follower = await one.synced()
+        assert known(follower.snapshot) == truth(cluster)
+
+
+async def test_what_vanished_while_nobody_watched_is_gone_after_a_410(tmp_path: Path) -> None:
+    async with DemoCluster() as cluster, following(cluster, tmp_path) as one:
+        follower = await one.synced()
+        await cluster.refuse()
+        cluster.delete("Service", "web", "shop")
+        cluster.create(service("fresh"))
+        cluster.expire_history()
+        assert ("shop", "web") in follower.snapshot.services
+        await cluster.listen()
+        await eventually(lambda: known(follower.snapshot) == truth(cluster))
+
+
+async def test_away_is_not_gone(tmp_path: Path) -> None:
+    async with DemoCluster() as cluster, following(cluster, tmp_path) as one:
+        follower = await one.synced()
+        before = follower.snapshot
+        await cluster.refuse()
+        await eventually(lambda: bool(follower.trouble))
+        assert follower.snapshot is before
+        await cluster.listen()
+        await eventually(lambda: not follower.trouble)
+
+
+async def test_under_changes_and_faults_the_truth_wins(tmp_path: Path) -> None:
+    chance = random.Random(20261121)
+    async with DemoCluster() as cluster, following(cluster, tmp_path) as one:
+        follower = await one.synced()
+        for turn in range(60):
+            fault = chance.choice(["drop", "expire", "fail", "none", "none"])
+            if fault == "drop":
+                cluster.faults.drop_streams()
+            elif fault == "expire":
+                cluster.expire_history()
+            cluster.faults.failing = 500 if fault == "fail" else 0
+            cluster.create(service(f"s{turn}"))
+            if turn > 5 and turn % 2:
+                cluster.delete("Service", f"s{turn - 5}", "shop")
+            await asyncio.sleep(0.01)
+        cluster.faults.failing = 0
+        await eventually(lambda: known(follower.snapshot) == truth(cluster))
+
+
+async def test_a_malformed_object_is_skipped_and_the_rest_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def picky(raw: objects.Raw) -> objects.Service:
+        if raw["metadata"]["name"] == "mail":
+            raise objects.MalformedObjectError("asked for by the test")
+        return objects.parse_service(raw)
+
+    watched = [replace(item, parse=picky) if item.kind is Kind.SERVICE else item for item in watch.WATCHED]
+    monkeypatch.setattr(follow, "WATCHED", watched)
+    async with DemoCluster() as cluster, following(cluster, tmp_path) as one:
+        follower = await one.synced()
+        assert ("shop", "mail") not in follower.snapshot.services
+        assert ("shop", "web") in follower.snapshot.services
+
+
+async def test_rights_in_one_namespace_are_enough_when_it_is_named(tmp_path: Path) -> None:
+    rule = Rule(frozenset({"list", "watch"}), frozenset({"services", "endpointslices"}), frozenset({"shop"}))
+    limited = {"t": User("ada", (rule,))}
+    async with DemoCluster(traits=Traits(tokens=limited)) as cluster:
+        async with following(cluster, tmp_path, "t", namespaces=("shop",)) as one:
+            follower = await one.synced()
+            assert set(follower.snapshot.namespaces) == {"shop"}
+            assert {key[0] for key in follower.snapshot.services} == {"shop"}
+        async with following(cluster, tmp_path, "t") as one:
+            error = await one.error()
+            assert isinstance(error, ClusterError)
+            assert "--namespace" in error.fix
+
+
+async def test_a_refused_token_ends_it_at_once(tmp_path: Path) -> None:
+    async with DemoCluster(traits=Traits(tokens={})) as cluster, following(cluster, tmp_path, "no") as one:
+        error = await one.error()
+        assert (error.code, "Unauthorized" in error.why) == (5, True)
+
+
+async def test_nobody_there_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "FIRST_ANSWER", 0.2)
+    async with DemoCluster() as cluster:
+        await cluster.refuse()
+        async with following(cluster, tmp_path) as one:
+            error = await one.error()
+            assert "refused" in error.why.lower()
+            assert cluster.server in error.what
