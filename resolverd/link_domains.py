@@ -41,6 +41,9 @@ def decide(
     zones, uncut = _reverse_zones(facts.ranges) if _takes_more(settings, snapshot) else ([], [])
     for wish in _wishes(settings, snapshot, facts):
         judge.hear(wish)
+    for entry in _search(settings, snapshot, facts):
+        if not is_label(fold(entry)):
+            judge.withhold(entry, Origin.SEARCH, Collision(Reason.INVALID_NAME, "not the name of a namespace"))
     for zone in zones:
         judge.hear(LinkDomain(zone, False, Origin.REVERSE_ZONE))
     for name in sorted(_namespaces(settings, snapshot)):
@@ -76,8 +79,8 @@ def _wishes(settings: Settings, snapshot: Snapshot, facts: ClusterFacts) -> Iter
         for suffix in sorted({_bare(suffix) for suffix in settings.dns.include_suffixes}):
             yield LinkDomain(suffix, False, Origin.INCLUDE_SUFFIX)
     for namespace in _search(settings, snapshot, facts):
-        name = f"{fold(namespace)}.svc.{domain}" if is_label(fold(namespace)) else namespace
-        yield LinkDomain(name, True, Origin.SEARCH)
+        if is_label(fold(namespace)):
+            yield LinkDomain(f"{fold(namespace)}.svc.{domain}", True, Origin.SEARCH)
 
 
 def _search(settings: Settings, snapshot: Snapshot, facts: ClusterFacts) -> tuple[str, ...]:
@@ -152,8 +155,6 @@ class _Judge:
     def _objection(self, wish: LinkDomain) -> Collision | None:
         if not is_domain(wish.name) or (wish.origin is Origin.NAMESPACE and not is_label(wish.name)):
             return Collision(Reason.INVALID_NAME, "not a well-formed domain name")
-        if wish.origin is Origin.SEARCH and "." not in wish.name:
-            return Collision(Reason.INVALID_NAME, "not the name of a namespace")
         if wish.origin is Origin.SEARCH and self.cluster_domain is not None:
             return self.cluster_domain
         # Only an equally long exclude withdraws a route: under a longer one the route stays and our server forwards,
@@ -207,7 +208,8 @@ class _Still:
         return Withheld(name, kind, why.reason, self._names(name, kind, why.reason), why.detail)
 
     def _names(self, name: str, kind: Origin, reason: Reason) -> tuple[str, ...]:
-        if kind not in (Origin.NAMESPACE, *_CLUSTER_NAMES) or reason is Reason.INVALID_NAME:
+        nameless = kind is Origin.NAMESPACE and reason is Reason.INVALID_NAME
+        if nameless or kind not in (Origin.NAMESPACE, *_CLUSTER_NAMES):
             return ()
         namespace = name if kind is Origin.NAMESPACE else "NAMESPACE"
         below = [f"NAME.{namespace}.svc" if root == "svc" else f"NAME.{namespace}.svc.{root}" for root in self._roots]
