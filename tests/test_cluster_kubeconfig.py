@@ -44,16 +44,23 @@ async def test_a_named_context_and_its_default_namespace(tmp_path: Path) -> None
     assert (found.name, found.namespace) == ("b", "default")
 
 
-async def test_inline_certificates_arrive_and_leave_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    (tmp_path / "tmp").mkdir()
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
+
+
+async def test_inline_certificates_arrive_and_leave_no_file(tmp_path: Path, scratch: Path) -> None:
     inline = base64.b64encode(b"PEM").decode()
     user = f"{{client-certificate-data: {inline}, client-key-data: {inline}}}"
     cluster = f"{{server: 'https://127.0.0.1:9', certificate-authority-data: {inline}, tls-server-name: k.test}}"
     found = await kubeconfig.load(write(tmp_path / "config", user, cluster), "")
     assert (found.access.cert_pem, found.access.key_pem, found.access.ca_pem) == ("PEM", "PEM", "PEM")
     assert found.access.tls_server_name == "k.test"
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list(scratch.iterdir()) == []
 
 
 async def test_an_exec_plugin_gives_the_token(tmp_path: Path) -> None:
@@ -94,11 +101,12 @@ async def test_a_bad_file_is_one_line(tmp_path: Path, text: str, named: str) -> 
     assert "\n" not in str(caught.value)
 
 
-async def test_a_plugin_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_plugin_that_hangs_is_stopped(tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubeconfig, "PLUGIN_DEADLINE", 1.0)
     user = "{exec: {apiVersion: client.authentication.k8s.io/v1, command: sleep, args: ['60'], interactiveMode: Never}}"
     with pytest.raises(ClusterError, match="no answer in 1 s"):
         await kubeconfig.load(write(tmp_path / "config", user), "")
+    assert list(scratch.iterdir()) == []
 
 
 def test_which_files(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 The official client reads the files, runs exec plugins and refreshes tokens; it is imported nowhere else. A process
 of its own, because (1) it is large and needed for a second only, (2) a plugin may hang and must not take the daemon
 with it, (3) under sudo it belongs to the invoking user, whose caches and helpers the plugins use, (4) the client
-writes inline certificates to temporary files, which must not outlive the reading of them.
+writes inline certificates to temporary files, which must not outlive the reading of them: the daemon removes their
+folder, also when it had to kill us.
 
 Standard output is one JSON document, and goes to our own daemon over a pipe: it holds the credentials.
 """
@@ -15,14 +16,15 @@ import json
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 
-def load(files: list[str], context: str) -> dict[str, Any]:
+def load(files: list[str], context: str, scratch: str) -> dict[str, Any]:
     """The context (the current one when empty) of the merged kubeconfig ``files``, with everything secret inline.
+
+    ``scratch`` is the folder for the client's temporary files.
 
     Raises ``kubernetes.config.ConfigException`` and OSError.
     """
@@ -34,8 +36,8 @@ def load(files: list[str], context: str) -> dict[str, Any]:
         raise ConfigException("the file is empty")
     configuration = Configuration()
     configuration.proxy = None
-    with tempfile.TemporaryDirectory(prefix="resolverd-") as folder, _ErrorLog() as errors:
-        loader = kube_config.KubeConfigLoader(merged, context or None, config_base_path=None, temp_file_path=folder)
+    with _ErrorLog() as errors:
+        loader = kube_config.KubeConfigLoader(merged, context or None, config_base_path=None, temp_file_path=scratch)
         loader.load_and_set(configuration)
         if errors.lines and "BearerToken" not in configuration.api_key and not configuration.cert_file:
             raise ConfigException(errors.lines[0])
@@ -124,6 +126,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="resolverd-credentials")
     parser.add_argument("--user", default="", help="become this user first")
     parser.add_argument("--context", default="")
+    parser.add_argument("--scratch", default="", help="folder for temporary files, which the caller removes")
     parser.add_argument("--in-cluster", action="store_true")
     parser.add_argument("files", nargs="*")
     arguments = parser.parse_args()
@@ -133,7 +136,9 @@ def main() -> int:
     if arguments.user:
         _become(arguments.user)
     try:
-        answer = load_in_cluster() if arguments.in_cluster else load(arguments.files, arguments.context)
+        answer = (
+            load_in_cluster() if arguments.in_cluster else load(arguments.files, arguments.context, arguments.scratch)
+        )
     except YAMLError as error:
         answer = {"error": " ".join(str(error).split())}
     except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:

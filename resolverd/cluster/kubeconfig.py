@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,23 +81,35 @@ def in_cluster(setting: str, environment: Mapping[str, str] = os.environ) -> boo
 
 async def load(setting: str, context: str, who: Invoker | None = None) -> KubeContext:
     """Read the kubeconfig and run its exec plugin. Raises UsageError (files) and ClusterError (credentials)."""
-    arguments = [sys.executable, "-m", "resolverd.cluster.credentials", "--context", context]
     if in_cluster(setting):
-        arguments.append("--in-cluster")
         named = "the pod's service account"
+        answer = await _ask(["--in-cluster"], named)
     else:
         paths = files(setting, who)
-        arguments += [*(("--user", who.name) if who else ()), "--", *map(str, paths)]
         named = os.pathsep.join(map(str, paths))
-    answer = await _ask(arguments, named)
+        with _scratch(who) as scratch:
+            user = ("--user", who.name) if who else ()
+            answer = await _ask(["--context", context, "--scratch", scratch, *user, "--", *map(str, paths)], named)
     if "error" in answer:
         raise UsageError(f"kubeconfig {named}", answer["error"], "try kubectl config view")
     access = Access(**{name: answer[name] for name in Access.__dataclass_fields__})
     return KubeContext(answer["context"], answer["namespace"], access, answer["expires"], answer["extensions"])
 
 
+@contextmanager
+def _scratch(who: Invoker | None) -> Iterator[str]:
+    """A private folder of the user as whom the credentials are loaded; gone afterwards, with what is in it."""
+    with tempfile.TemporaryDirectory(prefix="resolverd-") as folder:
+        if who:
+            shutil.chown(folder, who.name)
+        yield folder
+
+
 async def _ask(arguments: list[str], named: str) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "resolverd.cluster.credentials",
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
