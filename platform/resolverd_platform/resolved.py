@@ -72,7 +72,9 @@ class ResolvedBackend:
         if not index:
             raise no_link(want.link)
         notes: list[str] = []
-        fitting = await self._bring(index, _cut(want, self._limit), notes)
+        fitting = _cut(want, self._limit)
+        self._applied = fitting  # before the calls: what they signal is no disturbance
+        fitting = await self._bring(index, fitting, notes)
         if fitting != want:
             notes.append(f"this systemd-resolved takes {self._limit} domains a link; the rest was left out")
         self._applied = fitting

@@ -1,0 +1,95 @@
+"""The back end ``systemd-resolved`` with versions that lack methods, and with refusals of every kind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+from resolved_double import ResolvedDouble
+
+from resolverd.errors import ExitCode, ResolverdError
+from resolverd.host import HostDns, Server
+from resolverd_platform.dbus import BusError, DeadlineError, NoBusError, RefusedError
+from resolverd_platform.resolved import ResolvedBackend
+
+LINK = "lo"
+"""Any link that exists: nothing is done to it."""
+WANT = HostDns(LINK, (Server(ip_address("198.18.53.1")),), ("cluster.local",), ("default.svc.cluster.local",))
+
+
+def before(version: int) -> ResolvedDouble:
+    came_with = {"SetLinkDNSEx": 246, "SetLinkDefaultRoute": 240, "SetLinkDNSOverTLS": 239}
+    missing = frozenset(name for name, since in came_with.items() if version <= since)
+    return ResolvedDouble(missing=missing, limit=32 if version <= 240 else 256)
+
+
+@pytest.mark.parametrize(
+    ("version", "missing"),
+    [
+        (247, []),
+        (246, ["SetLinkDNSEx"]),
+        (239, ["SetLinkDefaultRoute", "SetLinkDNSEx", "SetLinkDNSOverTLS"]),
+    ],
+)
+async def test_what_a_version_lacks_is_noted_and_the_rest_is_set(version: int, missing: list[str]) -> None:
+    bus = before(version)
+    resolved = ResolvedBackend(LINK, bus)
+    applied = await resolved.apply(WANT)
+    assert applied.dns == WANT == await resolved.read()
+    assert applied.notes == tuple(f"this systemd-resolved has no {method}" for method in missing)
+    assert bus.link["LLMNR"] == bus.link["MulticastDNS"] == bus.link["DNSSEC"] == "no"
+
+
+@pytest.mark.parametrize(("version", "limit"), [(247, 256), (240, 32)])
+async def test_the_limit_is_found_by_what_the_version_can_do(version: int, limit: int) -> None:
+    assert (await ResolvedBackend(LINK, before(version)).capabilities()).domain_limit == limit
+
+
+async def test_an_old_version_cannot_ask_another_port() -> None:
+    want = replace(WANT, servers=(Server(ip_address("198.18.53.1"), 5300),))
+    with pytest.raises(ResolverdError, match=r"before version 246 it asks port 53 only \(let the DNS server listen"):
+        await ResolvedBackend(LINK, before(246)).apply(want)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (NoBusError("No such file"), ExitCode.HOST, "system bus: not reachable: No such file (start dbus"),
+        (DeadlineError("no answer"), ExitCode.HOST, "systemd-resolved: no answer (systemctl restart"),
+        (
+            RefusedError("org.freedesktop.DBus.Error.AccessDenied", "Access denied"),
+            ExitCode.NO_PERMISSION,
+            "systemd-resolved: may not change link lo: Access denied (run as root, or allow",
+        ),
+        (
+            RefusedError("org.freedesktop.DBus.Error.ServiceUnknown", ""),
+            ExitCode.HOST,
+            "systemd-resolved: not running (systemctl start systemd-resolved",
+        ),
+        (
+            RefusedError("org.freedesktop.resolve1.LinkBusy", "Link lo is managed."),
+            ExitCode.HOST,
+            "link lo: another program manages it: Link lo is managed. (tell systemd-networkd",
+        ),
+        (
+            RefusedError("org.freedesktop.DBus.Error.InvalidArgs", "Bad\nthing"),
+            ExitCode.HOST,
+            "systemd-resolved: Bad thing [org.freedesktop.DBus.Error.InvalidArgs]",
+        ),
+    ],
+)
+@pytest.mark.parametrize("member", ["GetLink", "SetLinkDefaultRoute", "SetLinkDNSEx", "SetLinkDomains", "FlushCaches"])
+async def test_a_refusal_is_a_line_to_act_on(error: BusError, code: ExitCode, line: str, member: str) -> None:
+    with pytest.raises(ResolverdError) as raised:
+        await ResolvedBackend(LINK, ResolvedDouble(refuse={member: error})).apply(WANT)
+    assert raised.value.code is code
+    assert str(raised.value).startswith(line)
+
+
+async def test_a_link_that_resolved_does_not_come_to_know_is_named() -> None:
+    unknown = RefusedError("org.freedesktop.resolve1.NoSuchLink", "Link 1 not known")
+    bus = ResolvedDouble(refuse={"GetLink": unknown, "RevertLink": unknown})
+    with pytest.raises(ResolverdError, match="link lo: it does not exist"):
+        await ResolvedBackend(LINK, bus).apply(WANT)
+    await ResolvedBackend(LINK, bus).revert()

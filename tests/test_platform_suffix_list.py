@@ -1,0 +1,99 @@
+"""The public suffix list: the newest one is found, and it says what the public uses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resolverd.errors import HostError, UsageError
+from resolverd_platform.suffix_list import PublicSuffixes, known_files, load, newest
+
+LIST = """\
+// {version}
+// ===BEGIN ICANN DOMAINS===
+rs
+*.ck
+!www.ck
+公司.cn
+// ===END ICANN DOMAINS===
+// ===BEGIN PRIVATE DOMAINS===
+private
+// ===END PRIVATE DOMAINS===
+"""
+
+
+def written(folder: Path, name: str, version: str = "", day: str = "2020-01-01") -> Path:
+    path = folder / name
+    path.write_text(LIST.format(version=version and f"VERSION: {version}_08-36-41_UTC"), encoding="utf-8")
+    seconds = int(subprocess.check_output(["date", "-u", "-d", day, "+%s"]))
+    os.utime(path, (seconds, seconds))
+    return path
+
+
+@pytest.fixture(scope="module")
+def suffixes() -> PublicSuffixes:
+    return load()
+
+
+@pytest.mark.parametrize("name", ["com", "rs", "web", "dev", "shop", "ck", "mm", "xn--p1ai", "co.uk"])
+def test_the_publics_names(suffixes: PublicSuffixes, name: str) -> None:
+    assert name in suffixes
+
+
+@pytest.mark.parametrize(
+    "name", ["default", "kube-system", "billing", "svc", "local", "cluster.local", "github.io", "zz", "", "."]
+)
+def test_names_the_public_does_not_use(suffixes: PublicSuffixes, name: str) -> None:
+    assert name not in suffixes
+
+
+def test_the_newest_list_of_this_machine_is_taken(suffixes: PublicSuffixes) -> None:
+    each = [found for path in known_files() if (found := newest([path]))]
+    assert len(each) > 1
+    assert suffixes.source == max(each, key=lambda found: found.dated)
+
+
+def test_only_the_icann_section_counts(tmp_path: Path) -> None:
+    found = load("auto", [written(tmp_path, "list.dat")])
+    assert [name for name in ("rs", "ck", "xn--55qx5d.cn", "www.ck", "private") if name in found] == [
+        "rs",
+        "ck",
+        "xn--55qx5d.cn",
+    ]
+
+
+def test_a_list_is_as_old_as_it_says_else_as_its_neighbour_says_else_as_its_file(tmp_path: Path) -> None:
+    by_file = written(tmp_path, "file.dat", day="2023-02-09")
+    by_version = written(tmp_path, "version.dat", "2024-05-06", day="2026-01-01")
+    by_about = written(tmp_path, "about.dat", day="2026-01-01")
+    by_about.with_suffix(".ABOUT").write_text("name: List\nversion: 2019-12-21T11:10:15\n")
+    files = [by_file, by_version, by_about]
+    assert [found.dated for path in files if (found := newest([path]))] == ["2023-02-09", "2024-05-06", "2019-12-21"]
+    chosen = newest([tmp_path / "absent.dat", *files])
+    assert chosen is not None
+    assert chosen.path == by_version
+
+
+def test_the_users_own_file_wins_or_is_refused(tmp_path: Path) -> None:
+    mine = written(tmp_path, "mine.dat")
+    assert load(str(mine)).source.path == mine
+    (tmp_path / "empty.dat").write_text("rs\n")
+    for name, why in (("absent.dat", "No such file"), ("empty.dat", "no ICANN section")):
+        with pytest.raises(UsageError, match=rf"dns.suffix-list: .*{name}.*{why}"):
+            load(str(tmp_path / name))
+
+
+def test_without_any_list_there_is_no_filter_and_no_start(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="public suffix list: there is none on this machine"):
+        load("auto", [tmp_path / "absent.dat"])
+
+
+def test_finding_costs_no_import_of_the_parser() -> None:
+    look = "import resolverd_platform.suffix_list as s; s.newest(s.known_files())"
+    code = f"{look}; import sys; print('publicsuffix2' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True) == "False\n"
