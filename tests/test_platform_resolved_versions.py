@@ -9,8 +9,9 @@ import pytest
 from resolved_double import ResolvedDouble
 
 from resolverd.errors import ExitCode, ResolverdError
-from resolverd.host import HostDns, Server
+from resolverd.host import HostDns, OtherLink, Server
 from resolverd_platform.dbus import BusError, DeadlineError, NoBusError, RefusedError
+from resolverd_platform.host_facts import HostFacts
 from resolverd_platform.resolved import ResolvedBackend
 
 LINK = "lo"
@@ -93,3 +94,16 @@ async def test_a_link_that_resolved_does_not_come_to_know_is_named() -> None:
     with pytest.raises(ResolverdError, match="link lo: it does not exist"):
         await ResolvedBackend(LINK, bus).apply(WANT)
     await ResolvedBackend(LINK, bus).revert()
+
+
+@pytest.mark.parametrize("link", [LINK, "absent0", ""])
+async def test_what_is_host_wide_is_not_ours_even_without_a_link(link: str) -> None:
+    domains = [(0, "Corp.Example.", False), (0, "vpn.example", True), (1, "cluster.local", True)]
+    servers = [(0, 2, b"\x09\x09\x09\x09"), (1, 2, b"\xc6\x12\x35\x01")]
+    bus = ResolvedDouble(link={"Domains": domains, "DNS": servers})
+    found = await ResolvedBackend(link, bus, facts=lambda _: HostFacts()).capabilities()
+    ours = link == LINK
+    assert found.host_search == ("corp.example",)
+    assert found.other_links[0] == OtherLink("(host-wide)", ("vpn.example",))
+    assert [other.routing for other in found.other_links[1:]] == ([] if ours else [("cluster.local",)])
+    assert [str(address) for address in found.nameservers] == ["9.9.9.9", "198.18.53.1"][: 1 if ours else 2]

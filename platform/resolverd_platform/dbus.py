@@ -124,7 +124,7 @@ class FastBus:
         except TimeoutError as error:
             raise DeadlineError(f"no answer to {call.member} within {self.deadline:g} s") from error
         except (OSError, EOFError, DBusFastError) as error:
-            raise NoBusError(str(error) or type(error).__name__) from error
+            raise NoBusError(_reason(error)) from error
         if reply is None:
             raise NoBusError("the connection was closed")
         if reply.message_type is MessageType.ERROR:
@@ -171,7 +171,7 @@ class FastBus:
         except TimeoutError as error:
             raise DeadlineError(f"the bus does not answer within {self.deadline:g} s") from error
         except (OSError, EOFError, DBusFastError) as error:
-            raise NoBusError(str(error) or type(error).__name__) from error
+            raise NoBusError(_reason(error)) from error
 
     async def _connected(self) -> MessageBus:
         """The connection, made if need be; raises what dbus-fast raises."""
@@ -196,3 +196,8 @@ def _signal(message: Message) -> Signal:
     from dbus_fast.unpack import unpack_variants
 
     return Signal(message.member or "", tuple(unpack_variants(message.body)))
+
+
+def _reason(error: Exception) -> str:
+    said = error.strerror if isinstance(error, OSError) else str(error)
+    return said or type(error).__name__

@@ -5,18 +5,29 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
 from typing import Any
 
 from resolverd.errors import HostError
-from resolverd.host import Applied, Capabilities, HostDns, OtherLink
+from resolverd.host import Applied, Capabilities, HostDns
 from resolverd.names import is_domain
 
 from . import host_facts, resolved_wire
 from .dbus import BUS, BUS_PATH, Bus, BusError, Call, Match, NoBusError, RefusedError, Signal
 from .host_facts import HostFacts
 from .resolved_errors import LIMIT_NAMES, LINK_GONE_NAMES, MISSING_NAMES, explain, no_link
-from .resolved_wire import LINK, MANAGER, MODES, PATH, PROPERTIES, SERVICE, LinkState, manager, properties_of
+from .resolved_wire import (
+    LINK,
+    MANAGER,
+    MODES,
+    PATH,
+    PROPERTIES,
+    SERVICE,
+    LinkState,
+    cut,
+    manager,
+    other_links,
+    properties_of,
+)
 
 DOMAIN_LIMITS = (1024, 256, 32)
 """LINK_SEARCH_DOMAINS_MAX since 258, since 240, and before. Above it the whole call is refused."""
@@ -27,6 +38,8 @@ _NEW_LINK_PAUSE = 0.05
 """Seconds between tries: resolved hears of a new link by netlink, maybe after our call."""
 _RECONNECT_PAUSE = 1.0
 """Seconds between looks whether the bus is there again."""
+_NO_LINK = -1
+"""No link's number; 0 stands for what is host-wide."""
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 _SIGNALS = (
     Match(BUS, BUS_PATH, BUS, "NameOwnerChanged", SERVICE),
@@ -49,14 +62,14 @@ class ResolvedBackend:
     async def capabilities(self) -> Capabilities:
         """The Manager knows every link's domains and servers, and the host-wide ones of /etc/resolv.conf."""
         (properties,) = await self._call(properties_of(PATH, MANAGER))
-        own, facts = _index_of(self._link), self._facts(self._link)
+        own, facts = _index_of(self._link) or _NO_LINK, self._facts(self._link)
         entries = resolved_wire.domain_entries(properties)
-        elsewhere = resolved_wire.addresses_elsewhere(properties.get("DNS", ()), own)
+        elsewhere = resolved_wire.servers_elsewhere(properties.get("DNS", ()), own)
         return Capabilities(
             backend=self.name,
             domain_limit=await self._domain_limit(),
             host_search=tuple(name for index, name, routing in entries if not index and not routing),
-            other_links=_other_links(entries, own),
+            other_links=other_links(entries, own),
             nameservers=tuple(dict.fromkeys((*(server.address for server in elsewhere), *facts.nameservers))),
             gateways=facts.gateways,
             subnets=facts.subnets,
@@ -72,7 +85,7 @@ class ResolvedBackend:
         if not index:
             raise no_link(want.link)
         notes: list[str] = []
-        fitting = _cut(want, self._limit)
+        fitting = cut(want, self._limit)
         self._applied = fitting  # before the calls: what they signal is no disturbance
         fitting = await self._bring(index, fitting, notes)
         if fitting != want:
@@ -130,6 +143,7 @@ class ResolvedBackend:
 
     def _disturbance(self, signal: Signal) -> str:
         if signal.member == "NameOwnerChanged" and signal.body[0] == SERVICE:
+            self._limit = 0  # it may be another version now
             return "systemd-resolved was started" if signal.body[2] else "systemd-resolved has stopped"
         if signal.member == "PropertiesChanged" and signal.body[0] == MANAGER and "DNS" in signal.body[1]:
             servers = resolved_wire.servers_of(signal.body[1]["DNS"], _index_of(self._link))
@@ -179,7 +193,7 @@ class ResolvedBackend:
                 if not lower or not _is(error, LIMIT_NAMES):
                     raise explain(error, self._link) from error
                 self._limit = lower
-                want = _cut(want, lower)
+                want = cut(want, lower)
             else:
                 return want
 
@@ -231,26 +245,6 @@ def _index_of(link: str) -> int:
         return 0
 
 
-def _name_of(index: int) -> str:
-    try:
-        return socket.if_indextoname(index)
-    except OSError:
-        return f"#{index}"
-
-
-def _other_links(entries: list[tuple[int, str, bool]], own: int) -> tuple[OtherLink, ...]:
-    """What is not ours; host-wide routing domains (``Domains=~corp`` in resolved.conf) count as a link too."""
-    found: list[OtherLink] = []
-    for index in sorted({entry[0] for entry in entries} - {own} if own else {entry[0] for entry in entries}):
-        routing = tuple(name for number, name, routes in entries if number == index and routes)
-        search = tuple(name for number, name, routes in entries if number == index and not routes)
-        if index:
-            found.append(OtherLink(_name_of(index), routing, search))
-        elif routing:
-            found.append(OtherLink("(host-wide)", routing))
-    return tuple(found)
-
-
 def _check_names(want: HostDns) -> None:
     """The plan lets none of these through; resolved would take the root, and the whole internet with it."""
     for name in (*want.routing, *want.search):
@@ -258,14 +252,6 @@ def _check_names(want: HostDns) -> None:
             raise HostError(
                 "link domains", f"{name or '.'} is no domain that may be routed", "this is a bug: report it"
             )
-
-
-def _cut(want: HostDns, limit: int) -> HostDns:
-    """The first ``limit`` domains, search domains before others; 0 is no limit."""
-    if not limit or len(want.search) + len(want.routing) <= limit:
-        return want
-    search = want.search[:limit]
-    return replace(want, search=search, routing=want.routing[: limit - len(search)])
 
 
 def _is(error: BusError, names: frozenset[str]) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 
-from resolverd.host import HostDns, Server
+from resolverd.host import HostDns, OtherLink, Server
 from resolverd.names import fold
 
 from .dbus import Call
@@ -83,7 +83,7 @@ def servers_of(entries: Any, index: int) -> tuple[Server, ...]:
     return tuple(_server(entry[1:]) for entry in entries if entry[0] == index)
 
 
-def addresses_elsewhere(entries: Any, index: int) -> tuple[Server, ...]:
+def servers_elsewhere(entries: Any, index: int) -> tuple[Server, ...]:
     """The servers of all links but one."""
     return tuple(_server(entry[1:]) for entry in entries if entry[0] != index)
 
@@ -106,6 +106,34 @@ def set_domains(index: int, want: HostDns) -> Call:
 def domain_entries(properties: Mapping[str, Any]) -> list[tuple[int, str, bool]]:
     """The Manager's ``Domains``: link (0: host-wide), bare name, whether routing only."""
     return [(index, _bare(name), routing) for index, name, routing in properties.get("Domains", ())]
+
+
+def other_links(entries: list[tuple[int, str, bool]], own: int) -> tuple[OtherLink, ...]:
+    """What is not ours; host-wide routing domains (``Domains=~corp`` in resolved.conf) count as a link too."""
+    found: list[OtherLink] = []
+    for index in sorted({entry[0] for entry in entries} - {own}):
+        routing = tuple(name for number, name, routes in entries if number == index and routes)
+        search = tuple(name for number, name, routes in entries if number == index and not routes)
+        if index:
+            found.append(OtherLink(_link_name(index), routing, search))
+        elif routing:
+            found.append(OtherLink("(host-wide)", routing))
+    return tuple(found)
+
+
+def cut(want: HostDns, limit: int) -> HostDns:
+    """The first ``limit`` domains, search domains before others; 0 is no limit."""
+    if not limit or len(want.search) + len(want.routing) <= limit:
+        return want
+    search = want.search[:limit]
+    return replace(want, search=search, routing=want.routing[: limit - len(search)])
+
+
+def _link_name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return f"#{index}"
 
 
 def _server(entry: Any) -> Server:
