@@ -36,6 +36,7 @@ from .server import ApiServer
 from .service_addresses import ServiceAddresses
 from .status import StatusError
 from .store import Store
+from .watches import Habits
 
 Raw = dict[str, Any]
 
@@ -59,6 +60,8 @@ class Traits:
     """Events that are kept for watches."""
     streaming_lists: bool = False
     """Whether ``sendInitialEvents`` is served; a server with an old etcd refuses it."""
+    bookmark_interval: float = 60.0
+    """Seconds between the bookmarks of a watch."""
     linger: float = 1.0
     """Seconds that a namespace deleted by request stays in phase Terminating."""
 
@@ -92,9 +95,8 @@ class DemoCluster:
         self._registry = Registry(self._store, services)
         pods = _pools(POD_NETWORKS[: self._families])
         self._controllers = Controllers(self._registry, self._servers, pods, traits.linger)
-        api = ApiServer(
-            self._registry, self._servers, Rights(traits.tokens), self.faults, streaming_lists=traits.streaming_lists
-        )
+        habits = Habits(traits.streaming_lists, traits.bookmark_interval)
+        api = ApiServer(self._registry, self._servers, Rights(traits.tokens), self.faults, habits)
         self._runner = web.AppRunner(
             api.application(), access_log=None, handler_cancellation=True, shutdown_timeout=0.5
         )
@@ -153,9 +155,8 @@ class DemoCluster:
         resource = by_kind(raw.get("apiVersion"), raw.get("kind"))
         if resource is None:
             raise UsageError("demo cluster", f"no such kind: {raw.get('kind')}", "see resolverd.demo.resources")
-        namespace = (raw.get("metadata") or {}).get("namespace", "default") if resource.namespaced else ""
         with self._controllers.held():
-            return self._registry.create(resource, namespace, raw)
+            return self._registry.create(resource, "", raw)
 
     def patch(self, kind: str, name: str, patch: Raw, namespace: str = "") -> Raw:
         """Change the object by a JSON merge patch. StatusError."""
@@ -212,7 +213,7 @@ class DemoCluster:
         order = {NAMESPACES: 0, NODES: 1}
         for item in sorted(last.values(), key=lambda item: order.get(item.resource, 2)):
             try:
-                self._registry.create(item.resource, item.namespace, item.object)
+                self._registry.create(item.resource, "", item.object)
             except StatusError as error:
                 raise UsageError(item.where, error.message, "correct the object") from error
 

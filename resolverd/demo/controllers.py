@@ -40,11 +40,12 @@ class Controllers:
         self._soon: asyncio.Handle | None = None
         self._later: asyncio.TimerHandle | None = None
         self._held = False
-        self._starts = 0
+        self._starts = 9  # pods begin at .10: the first addresses look like gateways
         self._store.on_commit = self._mark
 
     def settle(self) -> None:
         """Do all the work there is, now, the ends of namespaces included."""
+        self._cancel()
         for name in _taken(self._namespaces):
             self._finish_namespace(name)
         self._reconcile()
@@ -89,18 +90,17 @@ class Controllers:
         elif event.resource is ENDPOINT_SLICES:
             owners = [owner["name"] for owner in metadata.get("ownerReferences", []) if owner["kind"] == "Service"]
             self._services.update((metadata["namespace"], owner) for owner in owners)
-        elif event.resource is NAMESPACES and event.type == "MODIFIED":
-            self._namespaces.add(metadata["name"])
+        elif event.resource is NAMESPACES and event.before and "deletionTimestamp" not in event.before["metadata"]:
+            self._namespaces.update({metadata["name"]} if "deletionTimestamp" in metadata else ())
         self._schedule()
 
     def _schedule(self) -> None:
         if self._held:
             return
-        loop = asyncio.get_running_loop()
         if self._namespaces and self._later is None:
-            self._later = loop.call_later(self._linger, self.settle)
+            self._later = asyncio.get_running_loop().call_later(self._linger, self.settle)
         if (self._pods or self._services) and self._soon is None:
-            self._soon = loop.call_soon(self._reconcile)
+            self._soon = asyncio.get_running_loop().call_soon(self._reconcile)
 
     def _mark_services_of(self, event: Event) -> None:
         namespace = event.object["metadata"]["namespace"]

@@ -89,7 +89,6 @@ _CONTAINER: Raw = {
     "resources": {},
     "terminationMessagePath": "/dev/termination-log",
     "terminationMessagePolicy": "File",
-    "imagePullPolicy": "IfNotPresent",
 }
 
 
@@ -105,7 +104,9 @@ def _pod(raw: Raw) -> Raw:
 
 def _container(given: Raw) -> Raw:
     ports = [{**port, "protocol": port.get("protocol") or "TCP"} for port in given.get("ports") or []]
-    return {"image": "resolverd-demo", **_CONTAINER, **given} | ({"ports": ports} if ports else {})
+    image = str(given.get("image") or "resolverd-demo")
+    pull = "Always" if ":" not in image.rpartition("/")[2] or image.endswith(":latest") else "IfNotPresent"
+    return {"image": image, **_CONTAINER, "imagePullPolicy": pull, **given} | ({"ports": ports} if ports else {})
 
 
 def _node(raw: Raw) -> Raw:

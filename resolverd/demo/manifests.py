@@ -85,6 +85,9 @@ def _resource(where: str, raw: Raw) -> Resource:
         known = ", ".join(f"{known.kind} ({known.api_version})" for known in STORED)
         raise UsageError(where, f"kind {kind} ({version}) is not served by the demo cluster", f"it serves {known}")
     metadata = raw.get("metadata")
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+    if not isinstance(metadata, dict) or metadata.get("name") in (None, ""):
         raise UsageError(where, f"{kind} without a metadata.name", "name it")
+    for field in ("name", "namespace"):
+        if not isinstance(metadata.get(field, ""), str):
+            raise UsageError(where, f"metadata.{field} is no text: {metadata[field]!r}", "put it into quotes")
     return resource

@@ -49,13 +49,14 @@ def strategic_merge_patch(target: Json, patch: Json) -> Json:
     for key, value in patch.items():
         if key.startswith(_DELETE_FROM):
             name = key.removeprefix(_DELETE_FROM)
-            result[name] = [item for item in result.get(name) or [] if item not in value]
+            gone = value if isinstance(value, list) else [value]
+            result[name] = [item for item in _listed(result.get(name)) if item not in gone]
         elif key.startswith(_ORDER) or key in ("$patch", "$retainKeys"):
             continue
         elif value is None or (isinstance(value, dict) and value.get("$patch") == "delete"):
             result.pop(key, None)
         elif isinstance(value, list) and (merge_key := _merge_key(key, value)):
-            result[key] = _merge_list(result.get(key) or [], value, merge_key)
+            result[key] = _merge_list(_listed(result.get(key)), value, merge_key)
         else:
             result[key] = strategic_merge_patch(result.get(key), value)
     return result
@@ -64,8 +65,12 @@ def strategic_merge_patch(target: Json, patch: Json) -> Json:
 def _merge_key(field: str, value: list[Json]) -> str:
     """The key by which the list ``field`` is merged; empty when it is replaced whole."""
     if field == "ports":
-        return "containerPort" if any("containerPort" in item for item in value) else "port"
+        return "containerPort" if any(isinstance(item, dict) and "containerPort" in item for item in value) else "port"
     return _MERGE_KEYS.get(field, "")
+
+
+def _listed(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
 
 
 def _merge_list(target: list[Json], patch: list[Json], key: str) -> list[Json]:

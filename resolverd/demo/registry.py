@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -11,9 +10,10 @@ from .addresses import suffix
 from .defaults import with_defaults
 from .resources import NAMESPACES, SERVICES, Resource
 from .service_addresses import ServiceAddresses
+from .shapes import fitted
 from .status import already_exists, bad_request, conflict, forbidden, not_found
 from .store import Store
-from .validation import validate
+from .validation import validate, validate_name
 
 Raw = dict[str, Any]
 
@@ -41,9 +41,13 @@ class Registry:
         return found
 
     def create(self, resource: Resource, namespace: str, given: Raw) -> Raw:
-        """Create the object that ``given`` describes. StatusError 400, 403, 404, 409, 422."""
+        """Create the object that ``given`` describes; in the namespace that it names, when ``namespace`` is empty.
+
+        StatusError 400, 403, 404, 409, 422.
+        """
         raw = self._identified(resource, namespace, given)
-        name = raw["metadata"]["name"]
+        name = raw["metadata"].get("name", "")
+        validate_name(resource, name)
         if resource.namespaced:
             self._check_namespace(resource, raw["metadata"]["namespace"], name)
         if self.store.get(resource, raw["metadata"].get("namespace", ""), name):
@@ -57,13 +61,17 @@ class Registry:
     def replace(self, resource: Resource, namespace: str, name: str, given: Raw) -> Raw:
         """Put ``given`` in the place of the object of that name. StatusError 400, 404, 409, 422."""
         before = self.get(resource, namespace, name)
-        metadata = {**(given.get("metadata") or {}), "namespace": namespace}
+        given = fitted(resource, given)
+        metadata = given.get("metadata", {})
         if metadata.get("name", name) != name:
             raise bad_request("the name of the object does not match the name on the URL")
+        if metadata.get("namespace", namespace) != namespace:
+            raise bad_request("the namespace of the object does not match the namespace on the URL")
         if metadata.get("resourceVersion") not in (None, "", before["metadata"]["resourceVersion"]):
             raise conflict(resource, name)
         kept = {key: before["metadata"][key] for key in _KEPT if key in before["metadata"]}
-        raw = _shaped(resource, {**deepcopy(given), "metadata": {**metadata, **kept, "name": name}})
+        metadata = {**metadata, **kept, "name": name, "namespace": namespace}
+        raw = _shaped(resource, {**given, "metadata": metadata})
         raw = with_defaults(resource, {**raw, **({"status": before["status"]} if "status" in before else {})})
         validate(resource, raw)
         if resource is SERVICES:
@@ -94,20 +102,22 @@ class Registry:
         if (given.get("apiVersion"), given.get("kind")) != (resource.api_version, resource.kind):
             said = f"{given.get('apiVersion')}, Kind={given.get('kind')}"
             raise bad_request(f"the object provided is unrecognized: {said}, but expected {resource.kind}")
-        metadata = deepcopy(given.get("metadata") or {})
-        if resource.namespaced and metadata.get("namespace", namespace or "default") != (namespace or "default"):
-            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        given = fitted(resource, given)
+        metadata = given.get("metadata", {})
+        own = metadata.pop("namespace", "")
+        if resource.namespaced:
+            if own and namespace and own != namespace:
+                raise bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request"
+                )
+            metadata["namespace"] = namespace or own or "default"
         prefix = metadata.get("generateName")
         if not metadata.get("name") and prefix:
             metadata["name"] = prefix + suffix(prefix, str(self.store.version))
-        if resource.namespaced:
-            metadata["namespace"] = namespace or "default"
-        else:
-            metadata.pop("namespace", None)
-        identity = f"{resource.qualified}/{namespace}/{metadata.get('name')}@{self.store.version}"
+        identity = f"{resource.qualified}/{metadata.get('namespace')}/{metadata.get('name')}@{self.store.version}"
         metadata |= {"uid": str(uuid5(NAMESPACE_URL, identity)), "creationTimestamp": now()}
         metadata |= {"generation": 1} if resource.generation else {}
-        return _shaped(resource, {**deepcopy(given), "metadata": metadata})
+        return _shaped(resource, {**given, "metadata": metadata})
 
     def _check_namespace(self, resource: Resource, namespace: str, name: str) -> None:
         found = self.store.get(NAMESPACES, "", namespace)

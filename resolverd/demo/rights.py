@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .resources import Resource, Target
+from .resources import ACCESS_REVIEWS, NAMESPACES, RULES_REVIEWS, Resource, Target, by_path
+from .shapes import fitted
 from .status import StatusError, forbidden
 
 Raw = dict[str, Any]
@@ -38,7 +39,7 @@ class User:
 
     def may(self, verb: str, target: Target, subresource: str = "") -> bool:
         resource = "/".join(filter(None, [target.resource.plural, subresource or target.subresource]))
-        namespace = target.namespace or (target.name if target.resource.plural == "namespaces" else "")
+        namespace = target.namespace or (target.name if target.resource is NAMESPACES else "")
         return any(rule.allows(verb, resource, namespace) for rule in self.rules)
 
 
@@ -67,10 +68,11 @@ class Rights:
     @staticmethod
     def check(user: User, verb: str, target: Target) -> None:
         """StatusError 403, in the words of RBAC."""
-        if user.may(verb, target):
+        reviews_itself = target.resource in (ACCESS_REVIEWS, RULES_REVIEWS) and user is not ANONYMOUS
+        if reviews_itself or user.may(verb, target):
             return
         resource = target.resource
-        within = target.namespace or (target.name if resource.plural == "namespaces" else "")
+        within = target.namespace or (target.name if resource is NAMESPACES else "")
         scope = f'in the namespace "{within}"' if within else "at the cluster scope"
         plural = "/".join(filter(None, [resource.plural, target.subresource]))
         why = f'User "{user.name}" cannot {verb} resource "{plural}" in API group "{resource.group}" {scope}'
@@ -83,43 +85,39 @@ class Rights:
             raise StatusError(403, "Forbidden", f'forbidden: User "{user.name}" cannot get path "{path}"', {})
 
 
-def review_access(user: User, resource: Resource, given: Raw, find: Any) -> Raw:
-    """The answer to a SelfSubjectAccessReview; ``find(group, plural)`` knows the resources."""
-    asked: Raw = (given.get("spec") or {}).get("resourceAttributes") or {}
-    about: Resource | None = find(asked.get("group", ""), asked.get("resource", ""))
-    allowed = False
+def review_access(user: User, given: Raw) -> Raw:
+    """The answer to a SelfSubjectAccessReview. StatusError 400."""
+    asked: Raw = fitted(ACCESS_REVIEWS, given).get("spec", {}).get("resourceAttributes", {})
+    about = by_path(asked.get("group", ""), asked.get("resource", ""))
+    allowed = user is ADMIN
     if about is not None:
-        name = "" if about.plural != "namespaces" else asked.get("name", "")
+        name = asked.get("name", "") if about is NAMESPACES else ""
         target = Target(about, asked.get("namespace", ""), name, asked.get("subresource", ""))
         allowed = user.may(asked.get("verb", ""), target)
-    elif user is ADMIN:
-        allowed = True
-    attributes = {
-        key: asked[key]
-        for key in ("namespace", "verb", "group", "version", "resource", "subresource", "name")
-        if asked.get(key)
-    }
-    return {
-        "kind": resource.kind,
-        "apiVersion": resource.api_version,
-        "metadata": {},
-        "spec": {"resourceAttributes": attributes},
-        "status": {"allowed": allowed},
-    }
+    order = ("namespace", "verb", "group", "version", "resource", "subresource", "name")
+    attributes = {key: asked[key] for key in order if asked.get(key)}
+    return _reviewed(ACCESS_REVIEWS, {"resourceAttributes": attributes}, {"allowed": allowed})
 
 
-def review_rules(user: User, resource: Resource, given: Raw) -> Raw:
-    """The answer to a SelfSubjectRulesReview: the user's rules that hold in the namespace it names."""
-    namespace = (given.get("spec") or {}).get("namespace", "")
-    held = [rule for rule in user.rules if "*" in rule.namespaces or namespace in rule.namespaces]
+def review_rules(user: User, given: Raw) -> Raw:
+    """The answer to a SelfSubjectRulesReview: the user's rules that hold in the namespace it names. StatusError 400."""
+    namespace = fitted(RULES_REVIEWS, given).get("spec", {}).get("namespace", "")
     rules: list[Raw] = [
         {
             "verbs": ["create"],
-            "apiGroups": ["authorization.k8s.io"],
-            "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+            "apiGroups": [ACCESS_REVIEWS.group],
+            "resources": [ACCESS_REVIEWS.plural, RULES_REVIEWS.plural],
         },
-        *({"verbs": sorted(rule.verbs), "apiGroups": ["*"], "resources": sorted(rule.resources)} for rule in held),
+        *(
+            {"verbs": sorted(rule.verbs), "apiGroups": ["*"], "resources": sorted(rule.resources)}
+            for rule in user.rules
+            if rule.namespaces & {"*", namespace}
+        ),
     ]
     paths = [{"verbs": ["get"], "nonResourceURLs": [*_PUBLIC, "/api", "/api/*", "/apis", "/apis/*"]}]
-    status = {"resourceRules": rules, "nonResourceRules": paths, "incomplete": False}
-    return {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": {}, "spec": {}, "status": status}
+    return _reviewed(RULES_REVIEWS, {}, {"resourceRules": rules, "nonResourceRules": paths, "incomplete": False})
+
+
+def _reviewed(resource: Resource, spec: Raw, status: Raw) -> Raw:
+    head = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": {}}
+    return {**head, "spec": spec, "status": status}

@@ -18,7 +18,7 @@ from .patch import merge_patch, strategic_merge_patch
 from .pod_servers import PodServers
 from .port_forward import answer as forward
 from .registry import Registry
-from .resources import ACCESS_REVIEWS, RULES_REVIEWS, Target, by_path, parse_path
+from .resources import ACCESS_REVIEWS, RULES_REVIEWS, Target, parse_path
 from .rights import Rights, User, review_access, review_rules
 from .status import (
     StatusError,
@@ -29,7 +29,7 @@ from .status import (
     not_acceptable,
     unsupported_media_type,
 )
-from .watches import Watch
+from .watches import Habits, Watch
 
 Raw = dict[str, Any]
 
@@ -44,15 +44,12 @@ _LARGEST_BODY = 3 * 2**20
 class ApiServer:
     """The handler of every request."""
 
-    def __init__(
-        self, registry: Registry, servers: PodServers, rights: Rights, faults: Faults, *, streaming_lists: bool
-    ) -> None:
-        """``streaming_lists``: whether ``sendInitialEvents`` works (etcd 3.5 behind it) or is refused (3.4)."""
+    def __init__(self, registry: Registry, servers: PodServers, rights: Rights, faults: Faults, habits: Habits) -> None:
         self._registry = registry
         self._servers = servers
         self._rights = rights
         self._faults = faults
-        self._streaming_lists = streaming_lists
+        self._habits = habits
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=_LARGEST_BODY)
@@ -112,8 +109,8 @@ class ApiServer:
             return _json(shape(self._registry.get(target.resource, target.namespace, target.name)))
         options = ListOptions.parse(target, request.query)
         if verb == "watch":
-            watch = Watch(self._registry.store, options, self._faults, shape)
-            return await watch.answer(request, streaming_lists=self._streaming_lists)
+            watch = Watch(self._registry.store, options, self._faults, self._habits, shape)
+            return await watch.answer(request)
         return _json(shape(list_objects(self._registry.store, options)))
 
     async def _write(self, request: web.Request, user: User, verb: str, target: Target) -> web.Response:
@@ -131,15 +128,15 @@ class ApiServer:
                 raise unsupported_media_type(_PATCHES)
             patched = apply(self._registry.get(resource, namespace, name), await _body(request))
             return _json(self._registry.replace(resource, namespace, name, patched))
-        if request.content_type != "application/json":
+        if request.headers.get("Content-Type") and request.content_type != "application/json":
             raise unsupported_media_type(["application/json"])
         given = await _body(request)
         if verb == "update":
             return _json(self._registry.replace(resource, namespace, name, given))
         if resource is ACCESS_REVIEWS:
-            return _json(review_access(user, resource, given, by_path), 201)
+            return _json(review_access(user, given), 201)
         if resource is RULES_REVIEWS:
-            return _json(review_rules(user, resource, given), 201)
+            return _json(review_rules(user, given), 201)
         return _json(self._registry.create(resource, namespace, given), 201)
 
     def _deleted(self, target: Target, gone: Raw) -> web.Response:

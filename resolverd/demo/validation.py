@@ -8,7 +8,7 @@ from typing import Any
 from resolverd.names import is_label
 
 from .resources import ENDPOINT_SLICES, NAMESPACES, PODS, SERVICES, Resource
-from .status import bad_request, invalid
+from .status import invalid
 
 Raw = dict[str, Any]
 Cause = tuple[str, str]
@@ -20,31 +20,25 @@ _RFC_1123 = (
 _TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 
 
-def validate(resource: Resource, raw: Raw) -> None:
-    """StatusError 422 with every cause; StatusError 400 when a field has the wrong type altogether."""
-    name = raw["metadata"].get("name", "")
-    try:
-        causes = [*_name(name), *_CHECKS.get(resource, _nothing)(raw)]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise bad_request(f"{resource.kind} in version v1 cannot be handled: a field has the wrong type") from error
-    if causes:
-        raise invalid(resource, name, causes)
-
-
-def _name(name: object) -> Iterator[Cause]:
+def validate_name(resource: Resource, name: str) -> None:
+    """StatusError 422. Services and namespaces are single labels; other names may have several."""
     if not name:
-        yield "metadata.name", "Required value: name or generateName is required"
-    elif not isinstance(name, str) or len(name) > 253 or not all(is_label(label) for label in name.split(".")):
-        yield "metadata.name", f'Invalid value: "{name}": {_RFC_1123}'
+        raise invalid(resource, name, [("metadata.name", "Required value: name or generateName is required")])
+    single = resource in (NAMESPACES, SERVICES)
+    labels = [name] if single else name.split(".")
+    if len(name) > 253 or not all(is_label(label) for label in labels):
+        raise invalid(resource, name, [("metadata.name", f'Invalid value: "{name}": {_RFC_1123}')])
 
 
-def _label(raw: Raw) -> Iterator[Cause]:
-    if "." in raw["metadata"].get("name", ""):
-        yield "metadata.name", f'Invalid value: "{raw["metadata"]["name"]}": {_RFC_1123}'
+def validate(resource: Resource, raw: Raw) -> None:
+    """StatusError 422 with every cause."""
+    check = _CHECKS.get(resource)
+    causes = list(check(raw)) if check else []
+    if causes:
+        raise invalid(resource, raw["metadata"]["name"], causes)
 
 
 def _service(raw: Raw) -> Iterator[Cause]:
-    yield from _label(raw)
     spec = raw["spec"]
     if spec["type"] not in _TYPES:
         listed = ", ".join(f'"{known}"' for known in _TYPES)
@@ -59,7 +53,7 @@ def _service(raw: Raw) -> Iterator[Cause]:
         where = f"spec.ports[{index}]"
         if len(ports) > 1 and not port.get("name"):
             yield f"{where}.name", "Required value"
-        yield from _port_number(f"{where}.port", port["port"])
+        yield from _port_number(f"{where}.port", port.get("port"))
         if isinstance(port["targetPort"], int):
             yield from _port_number(f"{where}.targetPort", port["targetPort"])
     names = [port["name"] for port in ports if port.get("name")]
@@ -74,7 +68,9 @@ def _pod(raw: Raw) -> Iterator[Cause]:
         if not container.get("name"):
             yield f"spec.containers[{index}].name", "Required value"
         for number, port in enumerate(container.get("ports", [])):
-            yield from _port_number(f"spec.containers[{index}].ports[{number}].containerPort", port["containerPort"])
+            yield from _port_number(
+                f"spec.containers[{index}].ports[{number}].containerPort", port.get("containerPort")
+            )
 
 
 def _endpoint_slice(raw: Raw) -> Iterator[Cause]:
@@ -85,17 +81,14 @@ def _endpoint_slice(raw: Raw) -> Iterator[Cause]:
             yield f"endpoints[{index}].addresses", "Required value: must contain at least 1 address"
 
 
-def _port_number(where: str, value: object) -> Iterator[Cause]:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
+def _port_number(where: str, value: int | None) -> Iterator[Cause]:
+    if value is None:
+        yield where, "Required value"
+    elif not 1 <= value <= 65535:
         yield where, f"Invalid value: {value}: must be between 1 and 65535, inclusive"
 
 
-def _nothing(raw: Raw) -> Iterator[Cause]:
-    yield from ()
-
-
 _CHECKS: Mapping[Resource, Callable[[Raw], Iterator[Cause]]] = {
-    NAMESPACES: _label,
     SERVICES: _service,
     PODS: _pod,
     ENDPOINT_SLICES: _endpoint_slice,

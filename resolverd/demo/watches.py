@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -21,21 +22,30 @@ Shape = Callable[[Raw], Raw]
 
 DEFAULT_TIMEOUT = 2700.0
 """Seconds; the real server takes 1800 to 3600 when the client names none."""
-BOOKMARK_INTERVAL = 60.0
-"""Seconds between bookmarks."""
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How a server goes about watches."""
+
+    streaming_lists: bool
+    """Whether ``sendInitialEvents`` is served; a server with an old etcd refuses it."""
+    bookmark_interval: float
+    """Seconds between bookmarks; the real server has 60."""
 
 
 class Watch:
     """One watch request."""
 
-    def __init__(self, store: Store, options: ListOptions, faults: Faults, shape: Shape) -> None:
+    def __init__(self, store: Store, options: ListOptions, faults: Faults, habits: Habits, shape: Shape) -> None:
         self._store = store
         self._options = options
         self._faults = faults
+        self._habits = habits
         self._shape = shape
 
-    async def answer(self, request: web.Request, *, streaming_lists: bool) -> web.StreamResponse:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         """Stream the events. Failures after the 200 arrive as ERROR events, as the real server sends them."""
         response = web.StreamResponse(
             headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
@@ -44,7 +54,7 @@ class Watch:
         await response.prepare(request)
         self._faults.opened(request)
         try:
-            if self._options.initial_events and not streaming_lists:
+            if self._options.initial_events and not self._habits.streaming_lists:
                 raise StatusError(
                     500,
                     "InternalError",
@@ -107,12 +117,12 @@ class Watch:
             await self._send(response, "DELETED", event.object)
 
     def _bookmark_times(self, start: float, end: float) -> Iterator[float]:
-        """Every minute, and two and one seconds before the end, as the real server sends them."""
+        """Every minute or as is the habit, and two and one seconds before the end, as the real server sends them."""
         if self._options.bookmarks:
-            moment = start + BOOKMARK_INTERVAL
+            moment = start + self._habits.bookmark_interval
             while moment < end - 2:
                 yield moment
-                moment += BOOKMARK_INTERVAL
+                moment += self._habits.bookmark_interval
             yield from (last for last in (end - 2, end - 1) if last > start)
         while True:
             yield end
