@@ -23,8 +23,8 @@ from .resolved import Resolved, find
 FOLDER = Path("/run/stage")
 _BUS_SOCKET = Path("/run/dbus/system_bus_socket")
 _RESOLVED_PID = FOLDER / "resolved.pid"
-_DEADLINE = 10.0
-"""Seconds a service may take to start or to stop; both take a tenth of a second."""
+_DEADLINE = 20.0
+"""Seconds a service may take to start or to stop; on an idle machine both take a fraction of one."""
 
 # Everybody may do everything: who is allowed what is polkit's business on a real host, and there is no polkit here.
 # Without eavesdrop="true" replies are not delivered and every call hangs.
@@ -45,8 +45,17 @@ _BUS_CONFIGURATION = f"""\
 """
 
 
+class ServiceError(HostError):
+    """A service did not come up."""
+
+    def __init__(self, name: str, said: str, status: int) -> None:
+        super().__init__(name, f"did not start inside the stage: {said}")
+        self.said = said
+        self.exit_code = os.waitstatus_to_exitcode(status)
+
+
 def start(name: str, command: Sequence[str], environment: Mapping[str, str], ready: Callable[[], bool]) -> int:
-    """Start a service and wait until ``ready``; its process id. HostError, with its last words, when it is not.
+    """Start a service and wait until ``ready``; its process id. ServiceError, with its last words, when it is not.
 
     It gets a session of its own, so that Ctrl-C does not reach it, and logs to ``/run/stage/NAME.log``.
     """
@@ -62,9 +71,10 @@ def start(name: str, command: Sequence[str], environment: Mapping[str, str], rea
         os.close(nothing)
     deadline = time.monotonic() + _DEADLINE
     while not ready():
-        if time.monotonic() > deadline or os.waitpid(pid, os.WNOHANG)[0]:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended or time.monotonic() > deadline:
             said = (FOLDER / f"{name}.log").read_text(errors="replace").strip().splitlines()
-            raise HostError(name, f"did not start inside the stage: {said[-1] if said else 'it said nothing'}")
+            raise ServiceError(name, said[-1] if said else "it said nothing", status)
         time.sleep(0.01)
     return pid
 

@@ -29,7 +29,7 @@ from .resolved import Resolved, find
 
 TEMPORARY = Path("/run/tmp")
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a private one is mounted over it
-_PROGRAMS = services.FOLDER / "bin"
+PROGRAMS = services.FOLDER / "bin"
 _NEEDED = {"dbus-daemon": "dbus-daemon", "dbus-send": "dbus-bin", "ip": "iproute2", "mount": "mount"}
 """Program -> Debian package."""
 _NSS = "passwd: files\ngroup: files\nshadow: files\nhosts: files resolve [!UNAVAIL=return] dns\n"
@@ -117,11 +117,12 @@ def _furnish_run() -> None:
     outer = os.open(TEMPORARY, os.O_PATH) if "RESOLVERD_STAGE" in os.environ else None
     output_of(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"])
     services.FOLDER.mkdir()
-    _PROGRAMS.mkdir()
+    PROGRAMS.mkdir()
     TEMPORARY.mkdir()
     TEMPORARY.chmod(0o1777)
     if outer is not None:
-        output_of(["mount", "--bind", f"/proc/{os.getpid()}/fd/{outer}", str(TEMPORARY)])
+        # By descriptor, since the path leads to the new /run by now; mount must not turn it into a path first.
+        output_of(["mount", "--no-canonicalize", "--bind", f"/proc/{os.getpid()}/fd/{outer}", str(TEMPORARY)])
         os.close(outer)
 
 
@@ -155,10 +156,10 @@ def _set_environment(programs: Resolved) -> None:
         os.environ.pop(name, None)
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]  # a proxy of the host's cannot be reached from here, and would get the cluster's names
-    os.environ |= {"RESOLVERD_STAGE": "1", "TMPDIR": str(TEMPORARY), "PATH": f"{_PROGRAMS}:{_search_path()}"}
+    os.environ |= {"RESOLVERD_STAGE": "1", "TMPDIR": str(TEMPORARY), "PATH": f"{PROGRAMS}:{_search_path()}"}
     # The wrapper keeps the private libraries out of every other program's environment.
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in programs.environment().items())
-    wrapper = _PROGRAMS / "resolvectl"
+    wrapper = PROGRAMS / "resolvectl"
     wrapper.write_text(f'#!/bin/sh\n{settings} exec {shlex.quote(str(programs.resolvectl))} "$@"\n')
     wrapper.chmod(0o755)
 
