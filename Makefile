@@ -32,6 +32,10 @@ fix: setup ## what ruff can mend by itself
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
+.PHONY: bench
+bench: setup ## measurements, one script each: tests/bench/bench_*.py
+	@set -e; for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
 .PHONY: clean
 clean: ## the virtual environment and every cache
 	rm -rf .venv .cache dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
