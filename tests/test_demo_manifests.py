@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from resolverd.demo.cluster import OBJECTS, DemoCluster
+from resolverd.demo.bootstrap import SAMPLES, SYSTEM
+from resolverd.demo.cluster import DemoCluster
 from resolverd.demo.manifests import read_directory
 from resolverd.errors import UsageError
 
@@ -94,6 +95,6 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_built_in_objects_have_no_name_twice() -> None:
-    found = [item for part in ("system", "samples") for item in read_directory(OBJECTS / part)]
+    found = [item for part in (SYSTEM, SAMPLES) for item in read_directory(part)]
     keys = [(item.resource, item.namespace, item.object["metadata"]["name"]) for item in found]
     assert len(keys) == len(set(keys))

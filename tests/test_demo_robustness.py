@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resolverd.demo import tables
-from resolverd.demo.cluster import OBJECTS, DemoCluster
+from resolverd.demo.bootstrap import SAMPLES, SYSTEM
+from resolverd.demo.cluster import DemoCluster
 from resolverd.demo.manifests import read_directory
 from resolverd.demo.resources import by_kind
 from resolverd.demo.status import StatusError
 
-MANIFESTS = [item for part in ("system", "samples") for item in read_directory(OBJECTS / part)]
+MANIFESTS = [item for part in (SYSTEM, SAMPLES) for item in read_directory(part)]
 ANYTHING = st.recursive(
     st.none()
     | st.booleans()

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,26 +24,21 @@ from resolverd.errors import HostError, ResolverdError, UsageError
 from resolverd.names import Network
 
 from .addresses import AddressPool
+from .bootstrap import POD_NETWORKS, SAMPLES, SERVICE_NETWORKS, SYSTEM, load
 from .controllers import Controllers
 from .faults import Faults
-from .manifests import Manifest, read_directory
+from .manifests import read_directory
 from .patch import merge_patch
 from .pod_servers import PodServers
 from .registry import Registry
-from .resources import NAMESPACES, NODES, PODS, SERVICE_CIDRS, STORED, Resource, by_kind
+from .resources import PODS, STORED, Resource
 from .rights import Rights, User
 from .server import ApiServer
 from .service_addresses import ServiceAddresses
-from .status import StatusError
 from .store import Store
 from .watches import Habits
 
 Raw = dict[str, Any]
-
-OBJECTS = Path(__file__).parent / "objects"
-"""The built-in objects: ``system`` is always there, ``samples`` unless it is asked not to be."""
-SERVICE_NETWORKS = (ip_network("10.96.0.0/16"), ip_network("fd00:10:96::/112"))
-POD_NETWORKS = (ip_network("10.244.0.0/16"), ip_network("fd00:10:244::/112"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +79,17 @@ class DemoCluster:
 
         ``host`` must be a loopback address; ``port`` 0 takes any free one.
         """
-        self._directories = [OBJECTS / "system", *([OBJECTS / "samples"] if traits.samples else [])]
+        self._directories = [SYSTEM, *([SAMPLES] if traits.samples else [])]
         self._directories += [objects_dir] if objects_dir is not None else []
+        families = 2 if traits.dual_stack else 1
+        self._service_networks = SERVICE_NETWORKS[:families]
         self._host, self._port = host, port
-        self._families = 2 if traits.dual_stack else 1
         self.faults = Faults()
         self._store = Store(traits.history)
         self._servers = PodServers()
-        services = ServiceAddresses(_pools(SERVICE_NETWORKS[: self._families]))
+        services = ServiceAddresses(_pools(self._service_networks))
         self._registry = Registry(self._store, services)
-        pods = _pools(POD_NETWORKS[: self._families])
+        pods = _pools(POD_NETWORKS[:families])
         self._controllers = Controllers(self._registry, self._servers, pods, traits.linger)
         habits = Habits(traits.streaming_lists, traits.bookmark_interval)
         api = ApiServer(self._registry, self._servers, Rights(traits.tokens), self.faults, habits)
@@ -106,7 +102,7 @@ class DemoCluster:
         manifests = [manifest for directory in self._directories for manifest in read_directory(directory)]
         try:
             with self._controllers.held():
-                self._load(manifests)
+                load(self._registry, manifests, self._service_networks)
             await self._runner.setup()
             await self.listen()
         except BaseException:
@@ -152,11 +148,13 @@ class DemoCluster:
 
     def create(self, raw: Raw) -> Raw:
         """Create the object in the namespace that it names. StatusError as the API has them."""
-        resource = by_kind(raw.get("apiVersion"), raw.get("kind"))
-        if resource is None:
-            raise UsageError("demo cluster", f"no such kind: {raw.get('kind')}", "see resolverd.demo.resources")
+        (made,) = self.create_all([raw])
+        return made
+
+    def create_all(self, objects: Iterable[Raw]) -> list[Raw]:
+        """Create many, and let the controllers work once at the end. StatusError, UsageError at the first mistake."""
         with self._controllers.held():
-            return self._registry.create(resource, "", raw)
+            return [self._registry.create(_resource(raw.get("kind")), "", raw) for raw in objects]
 
     def patch(self, kind: str, name: str, patch: Raw, namespace: str = "") -> Raw:
         """Change the object by a JSON merge patch. StatusError."""
@@ -186,9 +184,8 @@ class DemoCluster:
             await self._site.start()
         except OSError as error:
             self._site = None
-            raise HostError(
-                f"listen on {self._host}:{self._port}", error.strerror or str(error), "take another port"
-            ) from error
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise HostError(f"listen on {self._host}:{self._port}", why, "take another port") from error
         self._port = self._runner.addresses[0][1]
 
     async def refuse(self) -> None:
@@ -206,34 +203,12 @@ class DemoCluster:
         await self._runner.cleanup()
         await self._servers.close()
 
-    def _load(self, manifests: list[Manifest]) -> None:
-        """Create what is described; of objects of the same name the last one counts."""
-        self._registry.create(SERVICE_CIDRS, "", _service_cidr(SERVICE_NETWORKS[: self._families]))
-        last = {(item.resource, item.namespace, item.object["metadata"]["name"]): item for item in manifests}
-        order = {NAMESPACES: 0, NODES: 1}
-        for item in sorted(last.values(), key=lambda item: order.get(item.resource, 2)):
-            try:
-                self._registry.create(item.resource, "", item.object)
-            except StatusError as error:
-                raise UsageError(item.where, error.message, "correct the object") from error
-
 
 def _pools(networks: tuple[Network, ...]) -> list[AddressPool]:
     return [AddressPool(network) for network in networks]
 
 
-def _service_cidr(networks: tuple[Network, ...]) -> Raw:
-    ready = {"type": "Ready", "status": "True", "reason": "", "message": "Kubernetes Service CIDR is ready"}
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "ServiceCIDR",
-        "metadata": {"name": "kubernetes"},
-        "spec": {"cidrs": [str(network) for network in networks]},
-        "status": {"conditions": [ready]},
-    }
-
-
-def _resource(kind: str) -> Resource:
+def _resource(kind: object) -> Resource:
     """By kind or plural. UsageError."""
     for resource in STORED:
         if kind in (resource.kind, resource.plural):

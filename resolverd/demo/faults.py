@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from aiohttp import web
 
@@ -36,23 +38,24 @@ class Faults:
         if self.failing:
             raise StatusError(self.failing, "InternalError", "an error on the server was asked for")
 
-    def opened(self, request: web.Request) -> None:
-        """``request`` has become a stream."""
-        if isinstance(request.transport, asyncio.Transport):
-            self._streams.add(request.transport)
-
-    def closed(self, request: web.Request) -> None:
-        if isinstance(request.transport, asyncio.Transport):
-            self._streams.discard(request.transport)
+    @contextmanager
+    def stream(self, request: web.Request) -> Iterator[None]:
+        """``request`` is a stream while this lasts."""
+        transport = request.transport
+        if not isinstance(transport, asyncio.Transport):
+            raise ConnectionResetError("the client has gone")
+        self._streams.add(transport)
+        try:
+            yield
+        finally:
+            self._streams.discard(transport)
 
     @property
     def streams(self) -> int:
         """Watches and port-forwards that are open."""
-        self._streams = {transport for transport in self._streams if not transport.is_closing()}
         return len(self._streams)
 
     def drop_streams(self) -> None:
         """Break every watch and port-forward, in the middle of whatever they do."""
         for transport in tuple(self._streams):
             transport.abort()
-        self._streams.clear()

@@ -43,11 +43,8 @@ async def answer(request: web.Request, pod: Raw, servers: PodServers, faults: Fa
         protocols=[chosen] if chosen else [], compress=False, max_msg_size=LARGEST_FROM_CLIENT, timeout=1
     )
     await socket.prepare(request)
-    faults.opened(request)
-    try:
+    with faults.stream(request):
         await _Forward(socket, pod, servers, faults, base64=chosen == BASE64).run(ports)
-    finally:
-        faults.closed(request)
     return socket
 
 

@@ -52,20 +52,13 @@ class Watch:
         )
         response.enable_chunked_encoding()
         await response.prepare(request)
-        self._faults.opened(request)
-        try:
-            if self._options.initial_events and not self._habits.streaming_lists:
-                raise StatusError(
-                    500,
-                    "InternalError",
-                    "a watch stream was requested by the client but the required storage feature "
-                    "RequestWatchProgress is disabled",
-                )
-            await self._stream(response)
-        except StatusError as error:
-            await self._send(response, "ERROR", error.body())
-        finally:
-            self._faults.closed(request)
+        with self._faults.stream(request):
+            try:
+                if self._options.initial_events and not self._habits.streaming_lists:
+                    raise _no_streaming_lists()
+                await self._stream(response)
+            except StatusError as error:
+                await self._send(response, "ERROR", error.body())
         return response
 
     async def _stream(self, response: web.StreamResponse) -> None:
@@ -142,3 +135,8 @@ class Watch:
         await self._faults.pass_gate()
         shown = raw if kind in ("ERROR", "BOOKMARK") else self._shape(raw)
         await response.write(json.dumps({"type": kind, "object": shown}, separators=(",", ":")).encode() + b"\n")
+
+
+def _no_streaming_lists() -> StatusError:
+    why = "a watch stream was requested by the client but the required storage feature RequestWatchProgress is disabled"
+    return StatusError(500, "InternalError", why)
