@@ -51,6 +51,7 @@ def test_the_samples_show_every_kind_of_service_and_all_of_them_parse(cluster: D
     services = [parse_service(raw) for raw in cluster.objects("services")]
     slices = [parse_endpoint_slice(raw) for raw in cluster.objects("endpointslices")]
     assert {"shop", "payments", "rs", "dev"} <= {parse_namespace(raw).name for raw in cluster.objects("namespaces")}
+    assert {item.type for item in services} == {"ClusterIP", "NodePort", "LoadBalancer", "ExternalName"}
     assert any(item.headless for item in services)
     assert any(item.external_name for item in services)
     assert any(len(item.cluster_ips) == 2 for item in services)
@@ -129,6 +130,18 @@ def test_service_addresses(cluster: DemoCluster) -> None:
         cluster.patch("services", "fixed", {"spec": {"clusterIP": "10.96.7.8", "clusterIPs": None}}, "shop")
     cluster.delete("services", "fixed", "shop")
     cluster.create(service("again", ports=port, clusterIP="10.96.7.7"))
+
+
+def test_node_ports_come_and_go_with_the_type(cluster: DemoCluster) -> None:
+    made = cluster.create(service("open", type="NodePort", ports=[{"port": 80}]))
+    assert made["spec"]["externalTrafficPolicy"] == "Cluster"
+    (port,) = made["spec"]["ports"]
+    assert 30000 <= port["nodePort"] <= 32767
+    plain = {"type": "ClusterIP", "externalTrafficPolicy": None}
+    assert "nodePort" not in cluster.patch("services", "open", {"spec": plain}, "shop")["spec"]["ports"][0]
+    again = cluster.patch("services", "open", {"spec": {"type": "LoadBalancer"}}, "shop")
+    assert again["spec"]["ports"] == [port]
+    assert again["status"] == {"loadBalancer": {}}
 
 
 async def test_a_single_stack_cluster_has_no_ipv6() -> None:

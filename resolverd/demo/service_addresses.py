@@ -31,6 +31,7 @@ class ServiceAddresses:
         headless = (spec.get("clusterIP") or old.get("clusterIP")) == "None"
         families, policy = self._families(raw, spec, old, headless=headless)
         addresses = ["None"] if headless else self._addresses(raw, spec, old, families)
+        spec["ports"] = _node_ports(raw["metadata"], spec)
         return {**raw, "spec": _ordered(spec, addresses, families, policy)}
 
     def release(self, raw: Raw | None) -> None:
@@ -82,10 +83,27 @@ class ServiceAddresses:
         return pool.claim(wanted) if wanted else pool.pick(place(metadata["namespace"], metadata["name"]))
 
 
+def _node_ports(metadata: Raw, spec: Raw) -> list[Raw]:
+    """The ports, each with a node port where the type of the service has them, and without elsewhere."""
+    ports: list[Raw] = spec.get("ports", [])
+    bare = [{key: value for key, value in port.items() if key != "nodePort"} for port in ports]
+    if spec["type"] not in ("NodePort", "LoadBalancer"):
+        return bare
+    return [
+        {**plain, "nodePort": port.get("nodePort") or _node_port(metadata["namespace"], metadata["name"], port)}
+        for plain, port in zip(bare, ports, strict=True)
+    ]
+
+
+def _node_port(namespace: str, name: str, port: Raw) -> int:
+    """From kube-apiserver's default range, 30000 to 32767; nothing here listens there, so none is refused as taken."""
+    return 30000 + place(namespace, name, port["protocol"], str(port["port"])) % 2768
+
+
 def _ordered(spec: Raw, addresses: list[str], families: list[str], policy: str) -> Raw:
     """The fields of a service's specification in the order in which the API writes them."""
-    before: Raw = {key: spec[key] for key in ("ports", "selector") if key in spec}
-    skip = {*before, "clusterIP", "clusterIPs", *_AFTER}
+    before: Raw = {key: spec[key] for key in ("ports", "selector") if spec.get(key)}
+    skip = {"ports", "selector", "clusterIP", "clusterIPs", *_AFTER}
     return {
         **before,
         "clusterIP": addresses[0],
