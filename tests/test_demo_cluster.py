@@ -132,6 +132,16 @@ def test_service_addresses(cluster: DemoCluster) -> None:
     cluster.create(service("again", ports=port, clusterIP="10.96.7.7"))
 
 
+def test_a_service_may_gain_and_lose_its_second_family(cluster: DemoCluster) -> None:
+    both = {"spec": {"ipFamilyPolicy": "PreferDualStack"}}
+    first, second = cluster.patch("services", "web", both, "shop")["spec"]["clusterIPs"]
+    assert (":" in first, ":" in second) == (False, True)
+    one = {"spec": {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"], "clusterIPs": [first]}}
+    assert cluster.patch("services", "web", one, "shop")["spec"]["clusterIPs"] == [first]
+    taker = service("taker", ports=[{"port": 80}], clusterIP=second, ipFamilies=["IPv6"])
+    assert cluster.create(taker)["spec"]["clusterIPs"] == [second]
+
+
 def test_node_ports_come_and_go_with_the_type(cluster: DemoCluster) -> None:
     made = cluster.create(service("open", type="NodePort", ports=[{"port": 80}]))
     assert made["spec"]["externalTrafficPolicy"] == "Cluster"

@@ -109,8 +109,8 @@ class Controllers:
                 self._services.add((namespace, service["metadata"]["name"]))
 
     def _reconcile_pod(self, namespace: str, name: str) -> None:
-        pod = self._store.get(PODS, namespace, name)
-        if pod is None:
+        pod, nodes = self._store.get(PODS, namespace, name), self._store.objects(NODES)
+        if pod is None or not nodes:
             return
         if not listening(pod):
             self._servers.stop(pod["metadata"]["uid"])
@@ -118,9 +118,6 @@ class Controllers:
         if not addresses:
             addresses = [pool.pick(self._starts) for pool in self._pools]
             self._starts += 1
-        nodes = self._store.objects(NODES)
-        if not nodes:
-            return
         chosen = pod["spec"].get("nodeName") or nodes[0]["metadata"]["name"]
         node = self._store.get(NODES, "", chosen) or nodes[0]
         status = running_status(pod, addresses, node, now())

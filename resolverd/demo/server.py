@@ -122,11 +122,11 @@ class ApiServer:
         if verb == "deletecollection":
             return self._delete_all(ListOptions.parse(target, request.query))
         if verb == "patch":
-            media = request.content_type
-            apply = _PATCHES.get(media)
+            apply = _PATCHES.get(request.content_type)
             if apply is None:
                 raise unsupported_media_type(_PATCHES)
-            patched = apply(self._registry.get(resource, namespace, name), await _body(request))
+            patch = await _body(request)
+            patched = apply(self._registry.get(resource, namespace, name), patch)
             return _json(self._registry.replace(resource, namespace, name, patched))
         if request.headers.get("Content-Type") and request.content_type != "application/json":
             raise unsupported_media_type(["application/json"])

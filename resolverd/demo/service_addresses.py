@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .addresses import AddressesInUseError, AddressPool, place
@@ -36,7 +36,10 @@ class ServiceAddresses:
 
     def release(self, raw: Raw | None) -> None:
         """Give back what a service had."""
-        for address in (raw or {}).get("spec", {}).get("clusterIPs") or []:
+        self._give_back((raw or {}).get("spec", {}).get("clusterIPs", []))
+
+    def _give_back(self, addresses: Iterable[str]) -> None:
+        for address in addresses:
             if address != "None":
                 self._pools["IPv6" if ":" in address else "IPv4"].release(address)
 
@@ -72,10 +75,10 @@ class ServiceAddresses:
                 wanted = asked[index] if index < len(asked) else ""
                 addresses.append(self._take(family, wanted, raw["metadata"]))
             except AddressesInUseError as error:
-                for address in addresses[len(had) :]:
-                    self._pools["IPv6" if ":" in address else "IPv4"].release(address)
+                self._give_back(addresses[len(had) :])
                 why = f"Invalid value: {asked!r}: failed to allocate IP: {error}"
                 raise invalid(SERVICES, raw["metadata"]["name"], [("spec.clusterIPs", why)]) from None
+        self._give_back(had[len(families) :])
         return addresses
 
     def _take(self, family: str, wanted: str, metadata: Raw) -> str:
