@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resolverd.demo import tables
@@ -17,6 +17,8 @@ from resolverd.demo.manifests import read_directory
 from resolverd.demo.resources import by_kind
 from resolverd.demo.status import StatusError
 
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""On a loaded machine an example may take its time."""
 MANIFESTS = [item for part in (SYSTEM, SAMPLES) for item in read_directory(part)]
 ANYTHING = st.recursive(
     st.none()
@@ -73,7 +75,7 @@ def refused_properly() -> Iterator[None]:
             raise
 
 
-@settings(max_examples=100, deadline=None)
+@UNHURRIED
 @given(damaged(), damaged())
 def test_nothing_that_is_sent_breaks_the_cluster(raw: dict[str, Any], patch: dict[str, Any]) -> None:
     resource = by_kind(raw.get("apiVersion"), raw.get("kind"))
