@@ -63,7 +63,9 @@ def run(command: Sequence[str], *, with_internet: bool = False) -> int:
         try:
             child = namespaces.fork_into_pid_namespace()
         except PermissionError as error:
-            raise NoPermissionError("private namespaces", str(error), "a container needs --privileged") from error
+            raise NoPermissionError(
+                "private namespaces", str(error.strerror), "a container needs --privileged"
+            ) from error
         if child == 0:
             os.close(held)
             _be_process_one(command, programs, with_internet, alive)
