@@ -18,6 +18,7 @@ import shlex
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,6 +86,9 @@ def _be_process_one(command: Sequence[str], programs: Resolved, with_internet: b
             return
         os.close(alive)
         _furnish(programs, with_internet)
+        if impatient := signal.sigpending() & keeper.PASSED_ON:
+            code = 128 + min(impatient)
+            return
         code = keeper.wait_for(os.posix_spawnp(command[0], list(command), os.environ, setsigmask=()))
     except ResolverdError as error:
         print(f"resolverd: {error}", file=sys.stderr)
@@ -93,6 +97,8 @@ def _be_process_one(command: Sequence[str], programs: Resolved, with_internet: b
         print(f"resolverd: {error.filename or 'stage'}: {error.strerror}", file=sys.stderr)
         code = 127
     finally:
+        if sys.exc_info()[0] is not None:  # a bug of ours: nobody above could show it
+            traceback.print_exc()
         sys.stderr.flush()
         os._exit(code)
 

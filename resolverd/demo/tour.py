@@ -128,6 +128,8 @@ def main(arguments: list[str]) -> int:
     except ResolverdError as error:
         print(f"resolverd: {error}", file=sys.stderr)
         return error.code
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":
