@@ -144,9 +144,14 @@ def demo(objects: Path | None, shell: bool | None, cluster_only: bool, kubeconfi
     Runs in private namespaces: nothing on this host is touched, and no cluster is needed.
     """
     if cluster_only:
-        from resolverd.demo.cluster import serve
+        import asyncio
 
-        return serve(objects, kubeconfig)
+        from resolverd.demo.cluster import DemoCluster, serve
+
+        asyncio.run(serve(DemoCluster(objects), kubeconfig))
+        return 0
+    if kubeconfig:
+        raise click.UsageError("--kubeconfig goes with --cluster-only")
     from resolverd.demo.tour import run_demo
 
     return run_demo(objects, shell)

@@ -25,7 +25,7 @@ from resolverd.settings import ClusterSettings
 
 log = logging.getLogger(__name__)
 
-FIRST_ANSWER = 10.0
+FIRST_ANSWER = 5.0
 """Seconds an API server may stay unreachable at the start before that is the end of it."""
 REFRESH_EARLY = 60.0
 """Seconds before their end at which credentials are renewed."""

@@ -1,0 +1,88 @@
+"""Running resolverd as a user does: as a process, with what it prints and the code it ends with."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+LONGEST = 40.0
+"""Seconds that only a hang takes."""
+NOBODY = 65534
+
+
+@dataclass(frozen=True)
+class Finished:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def complaint(self) -> str:
+        """The one line on standard error that begins with the program's name."""
+        (line,) = [line for line in self.err.splitlines() if line.startswith("resolverd: ")]
+        return line
+
+
+async def resolverd(*arguments: str, user: int | None = None, **environment: str) -> Finished:
+    """Run ``resolverd`` to its end."""
+    process = await _start(arguments, user, environment)
+    out, err = await asyncio.wait_for(process.communicate(), LONGEST)
+    return Finished(process.returncode or 0, out.decode(), err.decode())
+
+
+async def shell(command: str) -> Finished:
+    """Run a shell command to its end."""
+    process = await asyncio.create_subprocess_shell(
+        command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), LONGEST)
+    return Finished(process.returncode or 0, out.decode(), err.decode())
+
+
+@dataclass
+class Running:
+    """A process in the foreground."""
+
+    process: asyncio.subprocess.Process
+    log: Path
+
+    async def end(self, number: int = signal.SIGTERM) -> int:
+        """Send the signal and wait; the exit code."""
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        return await asyncio.wait_for(self.process.wait(), LONGEST)
+
+
+@asynccontextmanager
+async def running(folder: Path, *arguments: str, user: int | None = None, **environment: str) -> AsyncIterator[Running]:
+    """``resolverd ARGUMENTS`` in the foreground while entered; its log is ``folder/log``."""
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = await _start(arguments, user, environment, output.fileno())
+    one = Running(process, log)
+    try:
+        yield one
+    finally:
+        await one.end()
+
+
+async def _start(
+    arguments: tuple[str, ...], user: int | None, environment: Mapping[str, str], output: int = asyncio.subprocess.PIPE
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "resolverd",
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env={**os.environ, **environment},
+        **({} if user is None else {"user": user, "group": user, "extra_groups": []}),
+    )
