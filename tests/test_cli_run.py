@@ -1,0 +1,177 @@
+"""``run``, ``query``, ``status`` and ``down`` as a plain user has them: a DNS server for the cluster, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from commands import NOBODY, Running, resolverd, running
+
+from resolverd.demo.cluster import DemoCluster
+
+
+@dataclass
+class Plain:
+    """A plain DNS server and its cluster."""
+
+    cluster: DemoCluster
+    run: Running
+    state: Path
+    listen: str
+
+    async def answer(self, name: str, kind: str = "A") -> str:
+        return (await resolverd("query", name, kind, "--state-dir", str(self.state))).out.strip()
+
+    async def until(self, name: str, expected: str) -> None:
+        async with asyncio.timeout(20):
+            while await self.answer(name) != expected:
+                await asyncio.sleep(0.05)
+
+    async def status(self) -> dict[str, Any]:
+        finished = await resolverd("status", "--state-dir", str(self.state), "-o", "json")
+        assert finished.code in (0, 1), finished
+        document: dict[str, Any] = json.loads(finished.out)
+        return document
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def plain(folder: Path, cluster: DemoCluster, user: int | None = None) -> AsyncIterator[Plain]:
+    file, state, listen = folder / "kubeconfig", folder / "state", f"127.0.0.1:{free_port()}"
+    file.write_text(cluster.kubeconfig())
+    arguments = ["--backend", "none", "--no-tunnel", "--dns-listen", listen, "--kubeconfig", str(file)]
+    async with running(folder, "run", *arguments, "--state-dir", str(state), user=user) as run:
+        one = Plain(cluster, run, state, listen)
+        async with asyncio.timeout(30):
+            while (await resolverd("status", "--state-dir", str(state))).code != 0:
+                assert run.process.returncode is None, run.log.read_text()
+                await asyncio.sleep(0.05)
+        yield one
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Plain]:
+    async with DemoCluster() as cluster, plain(tmp_path, cluster) as one:
+        yield one
+
+
+async def test_the_names_of_the_cluster(server: Plain) -> None:
+    address = server.cluster.get("Service", "web", "shop")["spec"]["clusterIP"]
+    for name in ("web.shop.svc.cluster.local", "web.shop.svc", "kubernetes.default"):
+        assert (await server.answer(name)).startswith("10.96.")
+    assert await server.answer("web.shop.svc.cluster.local") == address
+    srv = await server.answer("_http._tcp.web.shop.svc.cluster.local", "SRV")
+    assert srv.endswith(" 80 web.shop.svc.cluster.local.")
+    pointer = ".".join(reversed(address.split("."))) + ".in-addr.arpa"
+    assert await server.answer(pointer, "PTR") == "web.shop.svc.cluster.local."
+    assert (await server.answer("mail.shop.svc.cluster.local", "CNAME")).endswith(".")
+    denied = await resolverd("query", "absent.shop.svc.cluster.local", "--state-dir", str(server.state))
+    assert (denied.code, denied.out) == (1, "")
+    assert "NXDOMAIN" in denied.err
+
+
+async def test_the_short_names_of_a_withheld_namespace_are_nobody_s(server: Plain) -> None:
+    assert (await server.answer("web.rs.svc.cluster.local")).startswith("10.96.")
+    refused = await resolverd("query", "docs.rs", "--state-dir", str(server.state))
+    assert (refused.code, refused.out) == (1, "")
+    assert "REFUSED" in refused.err
+
+
+async def test_changes_are_followed(server: Plain) -> None:
+    ports = [{"port": 80}]
+    server.cluster.create({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "staging"}})
+    new = {"kind": "Service", "apiVersion": "v1", "metadata": {"name": "web", "namespace": "staging"}}
+    made = server.cluster.create({**new, "spec": {"ports": ports}})
+    await server.until("web.staging", made["spec"]["clusterIP"])
+    server.cluster.delete("Service", "web", "staging")
+    await server.until("web.staging", "")
+
+
+async def test_status_as_the_contract_has_it(server: Plain) -> None:
+    document = await server.status()
+    assert document["state"] == "healthy"
+    assert document["host"]["backend"] == "none"
+    withheld = {item["name"]: item["reason"] for item in document["host"]["withheld"]}
+    assert withheld["rs"] == "icann-tld"
+    assert document["cluster"]["synced"]
+    assert document["cluster"]["services"] == len(server.cluster.objects("Service"))
+    assert document["dns"]["listen"] == [server.listen]
+    assert document["tunnel"]["state"] == "off"
+    assert all(check["ok"] for check in document["checks"])
+    as_yaml = await resolverd("status", "--state-dir", str(server.state), "-o", "yaml")
+    assert yaml.safe_load(as_yaml.out)["cluster"] == document["cluster"]
+
+
+async def test_status_says_that_the_cluster_is_away_and_names_still_resolve(server: Plain) -> None:
+    await server.cluster.refuse()
+    async with asyncio.timeout(20):
+        while (document := await server.status())["state"] == "healthy":
+            await asyncio.sleep(0.05)
+    (check,) = [check for check in document["checks"] if not check["ok"]]
+    assert check["id"] == "cluster"
+    assert (await server.answer("web.shop")).startswith("10.96.")
+
+
+async def test_down_stops_it_and_leaves_nothing(server: Plain) -> None:
+    stopped = await resolverd("down", "--state-dir", str(server.state))
+    assert (stopped.code, stopped.err) == (0, "")
+    assert await server.run.end(0) == 0
+    assert not server.state.exists()
+    again = await resolverd("down", "--state-dir", str(server.state))
+    assert (again.code, again.out) == (0, "resolverd is not running\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_stops_it(server: Plain, number: int) -> None:
+    assert await server.run.end(number) == 0
+    assert not server.state.exists()
+
+
+async def test_after_kill_9_the_workers_are_gone_and_a_new_one_can_start(tmp_path: Path) -> None:
+    async with DemoCluster() as cluster:
+        async with plain(tmp_path, cluster) as one:
+            children = _children(one.run.process.pid)
+            assert children
+            assert await one.run.end(signal.SIGKILL) == -signal.SIGKILL
+            async with asyncio.timeout(20):
+                while any(Path(f"/proc/{pid}").exists() for pid in children):
+                    await asyncio.sleep(0.02)
+        async with plain(tmp_path, cluster) as one:
+            assert (await one.answer("web.shop")).startswith("10.96.")
+
+
+async def test_two_at_once_are_refused(server: Plain, tmp_path: Path) -> None:
+    second = await resolverd(
+        "run", "--backend", "none", "--no-tunnel", "--dns-listen", "127.0.0.1:0", "--state-dir", str(server.state),
+        "--kubeconfig", str(tmp_path / "kubeconfig"),
+    )  # fmt: skip
+    assert (second.code, "running already" in second.complaint) == (6, True)
+    assert (await server.status())["state"] == "healthy"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+async def test_without_root(tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(0o777)
+    async with DemoCluster() as cluster, plain(tmp_path, cluster, NOBODY) as one:
+        assert (await one.answer("web.shop")).startswith("10.96.")
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
