@@ -29,9 +29,9 @@ class Finished:
         return line
 
 
-async def resolverd(*arguments: str, user: int | None = None, **environment: str) -> Finished:
-    """Run ``resolverd`` to its end."""
-    process = await _start(arguments, user, environment)
+async def resolverd(*arguments: str, user: int | None = None, environment: Mapping[str, str] | None = None) -> Finished:
+    """Run ``resolverd`` to its end, as ``user`` when one is given, with ``environment`` added to ours."""
+    process = await _start(arguments, user, environment or {})
     out, err = await asyncio.wait_for(process.communicate(), LONGEST)
     return Finished(process.returncode or 0, out.decode(), err.decode())
 
@@ -60,11 +60,11 @@ class Running:
 
 
 @asynccontextmanager
-async def running(folder: Path, *arguments: str, user: int | None = None, **environment: str) -> AsyncIterator[Running]:
+async def running(folder: Path, *arguments: str, user: int | None = None) -> AsyncIterator[Running]:
     """``resolverd ARGUMENTS`` in the foreground while entered; its log is ``folder/log``."""
     log = folder / "log"
     with log.open("wb") as output:
-        process = await _start(arguments, user, environment, output.fileno())
+        process = await _start(arguments, user, {}, output.fileno())
     one = Running(process, log)
     try:
         yield one
@@ -84,5 +84,7 @@ async def _start(
         stdout=output,
         stderr=output,
         env={**os.environ, **environment},
-        **({} if user is None else {"user": user, "group": user, "extra_groups": []}),
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
     )

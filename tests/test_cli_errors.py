@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -33,15 +33,15 @@ def kubeconfig(folder: Path, cluster: DemoCluster, token: str = "") -> str:
     return str(file)
 
 
-async def run(folder: Path, *arguments: str, **environment: str) -> Finished:
+async def run(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Finished:
     state = folder / "state"
-    finished = await resolverd(*arguments, "--state-dir", str(state), **environment)
+    finished = await resolverd(*arguments, "--state-dir", str(state), environment=environment)
     assert not state.exists(), "something was left behind"
     return finished
 
 
 async def test_no_kubeconfig(tmp_path: Path) -> None:
-    finished = await run(tmp_path, *PLAIN, HOME=str(tmp_path), KUBECONFIG="")
+    finished = await run(tmp_path, *PLAIN, environment={"HOME": str(tmp_path), "KUBECONFIG": ""})
     check(finished, 2, "no kubeconfig", ".kube/config does not exist", "--kubeconfig FILE")
 
 
@@ -103,7 +103,7 @@ async def test_no_bus(tmp_path: Path, cluster: DemoCluster) -> None:
     file = kubeconfig(tmp_path, cluster)
     nowhere = f"unix:path={tmp_path}/no-bus"
     for command in ("run", "up"):
-        finished = await run(tmp_path, command, "--kubeconfig", file, DBUS_SYSTEM_BUS_ADDRESS=nowhere)
+        finished = await run(tmp_path, command, "--kubeconfig", file, environment={"DBUS_SYSTEM_BUS_ADDRESS": nowhere})
         check(finished, 6, "bus", "--backend none")
 
 
