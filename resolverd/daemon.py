@@ -14,7 +14,7 @@ from typing import Any
 from resolverd import __version__, probe, status
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext, invoker
-from resolverd.cluster.snapshot import Touched, everything
+from resolverd.cluster.snapshot import Change, Touched, everything
 from resolverd.dns.rules import DnsConfig
 from resolverd.errors import ResolverdError
 from resolverd.feed import Feed, Reach, Report, Routable, Unauthorized
@@ -175,16 +175,16 @@ class Daemon:
             self._tunnel.tell(Reach(context.access))
         self._replan()
 
-    def _on_change(self, feed: Feed, touched: Touched) -> None:
+    def _on_change(self, changes: tuple[Change, ...], touched: Touched) -> None:
+        snapshot = self._follower.snapshot
         for worker in self._workers():
-            worker.tell(feed)
+            worker.tell(Feed(changes, snapshot.synced, snapshot.serial))
         # New namespaces, and ranges, are the plan's matter; services are not, but what the host cached of them is.
         if touched.namespaces or touched.synced or not touched.services:
             self._replan()
         if touched.services:
             self._reconciler.flush()
         if touched.synced:
-            snapshot = self._follower.snapshot
             log.info("in step: %d namespaces, %d services", len(snapshot.namespaces), len(snapshot.services))
 
     def _on_message(self, message: Any) -> None:

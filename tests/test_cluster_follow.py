@@ -16,11 +16,10 @@ from fakes import eventually
 from resolverd.cluster import follow, objects, watch
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext
-from resolverd.cluster.snapshot import Kind, Snapshot, Touched, fold
+from resolverd.cluster.snapshot import Change, Kind, Snapshot, fold
 from resolverd.demo.cluster import DemoCluster, Traits
 from resolverd.demo.rights import Rule, User
 from resolverd.errors import ClusterError, ResolverdError
-from resolverd.feed import Feed
 from resolverd.settings import ClusterSettings
 
 
@@ -34,11 +33,11 @@ class Following:
     """A follower at work, with what it told."""
 
     def __init__(self, file: Path, namespaces: tuple[str, ...] = ()) -> None:
-        self.batches: list[tuple[Feed, Touched]] = []
+        self.batches: list[tuple[Change, ...]] = []
         self.contexts: list[KubeContext] = []
         settings = ClusterSettings(kubeconfig=str(file), namespaces=namespaces)
         self.follower = Follower(
-            settings, None, lambda feed, touched: self.batches.append((feed, touched)), self.contexts.append
+            settings, None, lambda changes, touched: self.batches.append(changes), self.contexts.append
         )
         self.task = asyncio.create_task(self.follower.run())
 
@@ -106,8 +105,8 @@ async def test_the_first_lists_are_the_truth_and_workers_could_follow(tmp_path: 
         cluster.delete("Service", "web", "shop")
         await eventually(lambda: known(follower.snapshot) == truth(cluster))
         rebuilt = Snapshot()
-        for feed, _ in one.batches:
-            rebuilt, _touched = fold(rebuilt, feed.changes, synced=feed.synced, serial=feed.serial)
+        for changes in one.batches:
+            rebuilt, _ = fold(rebuilt, changes, synced=True, serial=follower.snapshot.serial)
         assert rebuilt == follower.snapshot
 
 

@@ -19,7 +19,6 @@ from resolverd.cluster.objects import Namespace
 from resolverd.cluster.snapshot import Change, Key, Kind, Snapshot, Touched, fold
 from resolverd.cluster.watch import WATCHED, Reflector
 from resolverd.errors import ClusterError
-from resolverd.feed import Feed
 from resolverd.names import Address, Network
 from resolverd.settings import ClusterSettings
 
@@ -41,7 +40,8 @@ class Follower:
 
     settings: ClusterSettings
     who: Invoker | None
-    on_change: Callable[[Feed, Touched], None]
+    on_change: Callable[[tuple[Change, ...], Touched], None]
+    """A batch was folded: ``snapshot`` is the new one."""
     on_context: Callable[[KubeContext], None]
     snapshot: Snapshot = field(default_factory=Snapshot)
     context: KubeContext | None = None
@@ -148,7 +148,7 @@ class Follower:
             self.snapshot, touched = fold(self.snapshot, changes, synced=synced, serial=now)
             if touched.synced or touched.services or touched.namespaces or known_ranges != self.ranges:
                 known_ranges = self.ranges
-                self.on_change(Feed(changes, synced, self.snapshot.serial), touched)
+                self.on_change(changes, touched)
             if synced:
                 self.synced.set()
 
