@@ -171,6 +171,8 @@ class Terminal:
 def test_a_terminal_is_passed_through_with_job_control() -> None:
     terminal = Terminal()
     terminal.wait_for("prompt> ")
+    terminal.type("echo history=$HISTFILE\n")
+    terminal.wait_for("history=/run/tmp/")  # and not in the home folder
     terminal.type("tty; echo flags=$-\n")
     terminal.wait_for("/dev/pts/")
     terminal.wait_for("m")  # job control is on

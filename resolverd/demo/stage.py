@@ -164,7 +164,14 @@ def _set_environment(programs: Resolved) -> None:
         os.environ.pop(name, None)
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]  # a proxy of the host's cannot be reached from here, and would get the cluster's names
-    os.environ |= {"RESOLVERD_STAGE": "1", "TMPDIR": str(TEMPORARY), "PATH": f"{PROGRAMS}:{_search_path()}"}
+    os.environ |= {
+        "RESOLVERD_STAGE": "1",
+        "TMPDIR": str(TEMPORARY),
+        "PATH": f"{PROGRAMS}:{_search_path()}",
+        # What interactive programs would otherwise leave in the home folder.
+        "HISTFILE": str(TEMPORARY / "history"),
+        "KUBECACHEDIR": str(TEMPORARY / "kubectl"),
+    }
     # The wrapper keeps the private libraries out of every other program's environment.
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in programs.environment().items())
     wrapper = PROGRAMS / "resolvectl"

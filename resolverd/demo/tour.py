@@ -97,7 +97,6 @@ def _environment(server: str) -> dict[str, str]:
         "CONFIG": str(_CONFIGURATION),
         "XDG_CONFIG_HOME": str(_CONFIGURATION.parents[1]),
         "CURL_HOME": str(services.FOLDER),
-        "KUBECACHEDIR": str(stage.TEMPORARY / "kubectl"),
         "SYSTEMD_PAGER": "cat",
         "PYTHONWARNINGS": "ignore",
     }
@@ -110,7 +109,7 @@ def _shell_settings() -> Path:
     path = shlex.quote(f"{stage.PROGRAMS}:")
     settings.write_text(
         f"[ -r {shlex.quote(str(own))} ] && . {shlex.quote(str(own))}\n"
-        f"unset HISTFILE PROMPT_COMMAND\nPATH={path}$PATH\nPS1='(demo) \\w \\$ '\n"
+        f"HISTFILE={os.environ['HISTFILE']}\nunset PROMPT_COMMAND\nPATH={path}$PATH\nPS1='(demo) \\w \\$ '\n"
     )
     return settings
 
