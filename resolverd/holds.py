@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 
 from .names import Address
 
@@ -49,11 +49,3 @@ def decode_reply(data: bytes) -> int:
         raise ValueError(f"a reply of {len(data)} octets")
     number: int = _NUMBER.unpack(data)[0]
     return number
-
-
-def address_of(text: str) -> Address | None:
-    """The address ``text`` spells, or None: cluster data may hold anything. Zones (``fe80::1%eth0``) are refused."""
-    try:
-        return None if "%" in text else ip_address(text)
-    except ValueError:
-        return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -63,3 +63,11 @@ def reverse_zones(network: Network) -> Iterator[str]:
     for part in network.subnets(new_prefix=border):
         whole = part.network_address.reverse_pointer.split(".")
         yield ".".join(whole[(part.max_prefixlen - border) // step :])
+
+
+def address_of(text: str) -> Address | None:
+    """The address ``text`` spells, or None: cluster data may hold anything. Zones (``fe80::1%eth0``) are refused."""
+    try:
+        return None if "%" in text else ip_address(text)
+    except ValueError:
+        return None

@@ -1,0 +1,114 @@
+"""The copy loop: packets go unmodified from the host's device to the private namespace's and back.
+
+Only what comes from the host is looked at, and only its headers (:mod:`resolverd_tunnel.packet`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable
+
+from resolverd.errors import HostError
+from resolverd.names import Address
+
+from . import packet
+from .packet import Kind, Unreachable
+
+log = logging.getLogger(__name__)
+
+LARGEST = 65535
+"""Octets of an IP packet."""
+_BUDGET = 64
+"""Packets read in one go, so that others get their turn."""
+
+
+class CopyLoop:
+    """Copies while the event loop runs; ``failed`` is done when the host's device is gone."""
+
+    def __init__(self, host: int, private: int, is_alive: Callable[[Address], bool]) -> None:
+        """``host`` and ``private`` are descriptors of TUN devices; ``is_alive`` tells which addresses echo."""
+        self._host, self._private = host, private
+        self._is_alive = is_alive
+        self._admit: Callable[[bytes], None] | None = None
+        self._buffer = bytearray(LARGEST)
+        self._view = memoryview(self._buffer)
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.dropped: Counter[str] = Counter()
+        """Packets not copied, by kind or reason."""
+
+    def start(self, admit: Callable[[bytes], None]) -> None:
+        """Begin; ``admit`` takes every SYN."""
+        self._admit = admit
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._host, self._from_host)
+        loop.add_reader(self._private, self._from_private)
+
+    def stop(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._host)
+        loop.remove_reader(self._private)
+
+    def inward(self, data: bytes | memoryview) -> None:
+        """Put a packet into the private namespace."""
+        self._write(self._private, data)
+
+    def back(self, data: bytes | memoryview) -> None:
+        """Put a packet into the host."""
+        self._write(self._host, data)
+
+    def _from_host(self) -> None:
+        for _ in range(_BUDGET):
+            length = self._read(self._host)
+            if not length:
+                return
+            kind = packet.classify(self._buffer, length)
+            if kind is Kind.SEGMENT:
+                self.inward(self._view[:length])
+            else:
+                self._judge(kind, self._view[:length])
+
+    def _from_private(self) -> None:
+        for _ in range(_BUDGET):
+            length = self._read(self._private)
+            if not length:
+                return
+            self.back(self._view[:length])
+
+    def _judge(self, kind: Kind, data: memoryview) -> None:
+        """What to do with a packet that is not just copied."""
+        if kind in (Kind.MALFORMED, Kind.FRAGMENT, Kind.OTHER):
+            self.dropped[kind.name.lower()] += 1
+        elif not packet.may_be_answered(data):
+            self.dropped["group"] += 1
+        elif kind is Kind.SYN and self._admit:
+            self._admit(bytes(data))
+        elif kind is Kind.ECHO:
+            if self._is_alive(packet.destination(data)):
+                self.inward(data)
+            else:
+                self.back(packet.unreachable(data, Unreachable.ADDRESS))
+        elif kind is Kind.UDP:
+            self.back(packet.unreachable(data, Unreachable.PORT))
+
+    def _read(self, descriptor: int) -> int:
+        """The length of the packet now in the buffer; 0 when there is none."""
+        try:
+            return os.readv(descriptor, [self._buffer])
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self.stop()
+            if not self.failed.done():
+                why = error.strerror or str(error)
+                self.failed.set_exception(HostError("tunnel device", f"it is gone: {why}", "start resolverd again"))
+            return 0
+
+    def _write(self, descriptor: int, data: bytes | memoryview) -> None:
+        try:
+            os.write(descriptor, data)
+        except OSError as error:  # the device is down, or the kernel does not like the packet
+            self.dropped[errno.errorcode.get(error.errno or 0, "error").lower()] += 1

@@ -1,0 +1,94 @@
+"""From an address and port to an open stream: which pods, and the transport of the moment."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable
+
+from resolverd.cluster.access import Access
+from resolverd.cluster.snapshot import Snapshot, fold
+from resolverd.cluster.target import Refusal, TargetIndex
+from resolverd.feed import Feed
+
+from .gate import NotYetError
+from .packet import Opening
+from .transport import Make, Stream, Transport, TransportError
+
+log = logging.getLogger(__name__)
+
+TRIES = 3
+"""Pods tried for one connection."""
+TRY_LIMIT = 20.0
+"""Seconds for all of them; clients give up after a minute or two."""
+
+
+class StreamFinder:
+    """Opens streams by what is known of the cluster now."""
+
+    def __init__(self, make: Make, on_unauthorized: Callable[[], None]) -> None:
+        self.index = TargetIndex()
+        self._snapshot = Snapshot()
+        self._make = make
+        self._on_unauthorized = on_unauthorized
+        self._access: Access | None = None
+        self._told = False
+        self._transport: Transport | None = None
+        self._old: set[Transport] = set()
+        self._turn = itertools.count()
+
+    @property
+    def state(self) -> str:
+        """One or a few words for ``status``."""
+        if self._transport is None:
+            return "no access to the API server" if self._told else "starting"
+        return self._transport.trouble or "ready"
+
+    def learn(self, feed: Feed) -> None:
+        """Take a change of the cluster."""
+        self._snapshot, touched = fold(self._snapshot, feed.changes, synced=feed.synced, serial=feed.serial)
+        self.index.fold(self._snapshot, touched)
+
+    async def reach(self, access: Access | None) -> None:
+        """Use ``access`` from now on; streams that are open stay."""
+        if self._told and access == self._access:
+            return
+        self._told, self._access = True, access
+        old, self._transport = self._transport, None
+        if old is not None:
+            self._old.add(old)
+            await old.retire()
+        if access is not None:
+            self._transport = self._make(access, self._on_unauthorized)
+
+    async def open(self, ends: Opening) -> Stream:
+        """A stream to a pod behind ``ends``. ConnectionRefusedError, TransportError, NotYetError."""
+        found = self.index.find(ends.address, ends.port, turn=next(self._turn), client=ends.client)
+        if isinstance(found, Refusal):
+            if not self._snapshot.synced:
+                raise NotYetError(found.reason)
+            if found.known:
+                raise ConnectionRefusedError(found.reason)
+            raise TransportError(str(ends), found.reason)
+        transport = self._transport
+        if transport is None:
+            if not self._told:
+                raise NotYetError("the API server is not known yet")
+            raise TransportError(str(ends), "there is no access to the API server")
+        last: ConnectionRefusedError | TransportError | None = None
+        deadline = asyncio.get_running_loop().time() + TRY_LIMIT
+        for target in found[:TRIES]:
+            try:
+                return await transport.open(target)
+            except (ConnectionRefusedError, TransportError) as error:
+                log.info("%s: %s: %s", ends, target, error)
+                last = error
+            if asyncio.get_running_loop().time() > deadline:
+                break
+        raise last or TransportError(str(ends), "there is no pod to try")
+
+    async def close(self) -> None:
+        """Let go of every transport."""
+        for transport in (*self._old, *([self._transport] if self._transport else [])):
+            await transport.close()

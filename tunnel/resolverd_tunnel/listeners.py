@@ -1,0 +1,66 @@
+"""Listening sockets in the private namespace: one for each port number and family that somebody connected to."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+
+from .namespace import PrivateNamespace
+
+log = logging.getLogger(__name__)
+
+MOST = 1024
+"""Listeners at a time; the one that was longest without a new connection goes first."""
+BACKLOG = 1024
+_ACCEPTS = 64
+"""Connections taken in one go, so that others get their turn."""
+_PASSING = {errno.ECONNABORTED, errno.EINTR, errno.EPROTO}
+
+Key = tuple[socket.AddressFamily, int]
+
+
+class Listeners:
+    """The listeners, opened when they are needed. A port nobody listens on refuses by itself."""
+
+    def __init__(self, namespace: PrivateNamespace, on_accept: Callable[[socket.socket], None]) -> None:
+        self._namespace = namespace
+        self._on_accept = on_accept
+        self._open: dict[Key, socket.socket] = {}
+
+    def ensure(self, family: socket.AddressFamily, port: int) -> None:
+        """Listen on ``port`` of every address of ``family``. OSError."""
+        key = family, port
+        listener = self._open.pop(key, None)
+        if listener is None:
+            if len(self._open) >= MOST:
+                self._close(next(iter(self._open)))
+            listener = self._namespace.listen(family, port, BACKLOG)
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+        self._open[key] = listener
+
+    def close(self) -> None:
+        for key in tuple(self._open):
+            self._close(key)
+
+    def _close(self, key: Key) -> None:
+        listener = self._open.pop(key)
+        asyncio.get_running_loop().remove_reader(listener)
+        listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_ACCEPTS):
+            try:
+                client, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _PASSING:
+                    continue
+                log.error("accepting a connection: %s", error.strerror)
+                return
+            client.setblocking(False)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._on_accept(client)

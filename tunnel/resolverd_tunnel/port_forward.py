@@ -1,0 +1,252 @@
+"""Transport ``port-forward``: a websocket for each connection, through the API server and the kubelet to the pod.
+
+Subprotocol ``v4.channel.k8s.io``, served by every Kubernetes from 1.20 on. Channel 0 carries data, channel 1 an error
+text; each begins with a frame that names the port. The runtime in the pod's node dials ``localhost`` in the pod.
+
+**How "accepted" is known.** The two opening frames arrive *before* the pod's port is dialled; when the dial fails, an
+error follows on channel 1 within milliseconds, and when it succeeds nothing follows. So the first connection to a port
+of a pod waits ``GRACE`` for bad news after the opening frames, less if the pod speaks first. A port that has sent data
+is remembered, and later connections to it do not wait. The price: a first connection takes ``GRACE`` longer; where
+dialling takes longer than ``GRACE``, or where a remembered port has closed since, the client is accepted and then
+reset instead of refused. A memory that was wrong is dropped at once.
+
+**Half-close.** The protocol has none: the client's end is not sent on, and the websocket stays open for the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp import ClientWebSocketResponse, ClientWSTimeout, WSCloseCode, WSMsgType, WSServerHandshakeError
+from yarl import URL
+
+from resolverd.cluster.access import Access, open_session
+from resolverd.cluster.target import Target
+from resolverd.errors import one_line
+
+from .transport import StreamBrokenError, TransportError
+
+log = logging.getLogger(__name__)
+
+PROTOCOL = "v4.channel.k8s.io"
+GRACE = 0.05
+"""Seconds to wait for a failed dial. Nodes need 1 to 10 ms; the way to them does not count, frames keep order."""
+OPEN_LIMIT = 10.0
+"""Seconds until a pod must be reached."""
+CLOSE_LIMIT = 1.0
+"""Seconds for the other side to confirm the end."""
+REMEMBERED = 4096
+"""Most ports that are known to answer."""
+_DATA, _ERROR = 0, 1
+_RIGHTS = "it needs get and, since Kubernetes 1.35, create on pods/portforward; resolverd rbac prints the role"
+
+
+class PortForward:
+    """Port-forward with one set of credentials."""
+
+    name = "port-forward"
+
+    def __init__(self, access: Access, on_unauthorized: Callable[[], None]) -> None:
+        self.trouble = ""
+        self._session = open_session(access)
+        self._server_hostname = access.tls_server_name or None
+        self._on_unauthorized = on_unauthorized
+        self._answered: dict[Target, None] = {}
+        self._streams = 0
+        self._retired = False
+
+    async def open(self, target: Target) -> PortForwardStream:
+        try:
+            async with asyncio.timeout(OPEN_LIMIT):
+                stream = await self._open(target)
+        except TimeoutError as error:
+            raise self._failed(f"no answer within {OPEN_LIMIT:g} s", "see resolverd doctor") from error
+        except WSServerHandshakeError as error:
+            raise self._not_forwarded(target, error.status) from error
+        except ConnectionRefusedError:  # the pod's; what aiohttp cannot reach has errors of its own
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._failed(one_line(str(error)) or type(error).__name__) from error
+        self.trouble = ""
+        return stream
+
+    async def retire(self) -> None:
+        self._retired = True
+        if not self._streams:
+            await self._session.close()
+
+    async def close(self) -> None:
+        self._retired = True
+        await self._session.close()
+
+    async def _open(self, target: Target) -> PortForwardStream:
+        path = f"api/v1/namespaces/{quote(target.namespace, safe='')}/pods/{quote(target.pod, safe='')}/portforward"
+        self._streams += 1
+        try:
+            websocket = await self._session.ws_connect(
+                URL(f"{path}?ports={target.port}", encoded=True),
+                protocols=(PROTOCOL,),
+                server_hostname=self._server_hostname,
+                timeout=ClientWSTimeout(ws_close=CLOSE_LIMIT),
+                max_msg_size=0,
+                compress=0,
+            )
+        except BaseException:
+            await self._ended()
+            raise
+        stream = PortForwardStream(websocket, lambda: self._remember(target), self._ended)
+        try:
+            if websocket.protocol != PROTOCOL:
+                raise self._failed(f"the API server does not speak {PROTOCOL}")
+            _notice_dead_links(websocket)
+            await stream.await_announcements(target.port)
+            await stream.await_acceptance(0 if target in self._answered else GRACE)
+        except BaseException:
+            self._answered.pop(target, None)
+            await stream.close()
+            raise
+        return stream
+
+    def _remember(self, target: Target) -> None:
+        self._answered.pop(target, None)
+        self._answered[target] = None
+        if len(self._answered) > REMEMBERED:
+            del self._answered[next(iter(self._answered))]
+
+    async def _ended(self) -> None:
+        """A stream is no more."""
+        self._streams -= 1
+        if self._retired and not self._streams:
+            await self._session.close()
+
+    def _not_forwarded(self, target: Target, status: int) -> TransportError:
+        """Why the API server answered with ``status`` instead of a websocket."""
+        if status == 401:
+            self._on_unauthorized()
+            return self._failed("the API server does not accept the credentials (401)", "log in again")
+        if status == 403:
+            where = f"namespace {target.namespace}"
+            return self._failed(f"the API server forbids port-forward in {where} (403)", _RIGHTS)
+        if status == 404:  # about this pod only
+            return TransportError(str(target), "the pod is gone (404)")
+        return self._failed(f"the API server answered {status}")
+
+    def _failed(self, why: str, fix: str = "") -> TransportError:
+        """An error that is likely to concern every connection: said once in the log, until something works again."""
+        error = TransportError("port-forward", why, fix)
+        if self.trouble != str(error):
+            self.trouble = str(error)
+            log.warning("%s", error)
+        return error
+
+
+class PortForwardStream:
+    """One connection."""
+
+    def __init__(
+        self,
+        websocket: ClientWebSocketResponse,
+        on_answer: Callable[[], None],
+        on_end: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._websocket = websocket
+        self._on_answer = on_answer
+        self._on_end = on_end
+        self._answered = False
+        self._closed = False
+        self._pending: asyncio.Task[bytes] | None = None
+        """A receive that was begun while we waited for acceptance."""
+
+    async def await_announcements(self, port: int) -> None:
+        """Take the opening frames of both channels."""
+        for channel in (_DATA, _ERROR):
+            message = await self._websocket.receive()
+            if message.type is not WSMsgType.BINARY or message.data != bytes([channel]) + port.to_bytes(2, "little"):
+                raise TransportError("port-forward", f"the API server did not announce port {port}")
+
+    async def await_acceptance(self, grace: float) -> None:
+        """Wait ``grace`` seconds for bad news; ConnectionRefusedError or TransportError when it comes."""
+        if not grace:
+            return
+        self._pending = asyncio.create_task(self._receive())
+        done, _ = await asyncio.wait([self._pending], timeout=grace)
+        if not done:
+            return
+        error = self._pending.exception()
+        if isinstance(error, _PodError):
+            if "refused" in str(error):
+                raise ConnectionRefusedError(str(error)) from error
+            raise TransportError("port-forward", str(error)) from error
+        if error is not None:
+            raise TransportError("port-forward", str(error)) from error
+
+    async def receive(self) -> bytes:
+        if self._pending is not None:
+            data = await asyncio.shield(self._pending)
+            self._pending = None
+            return data
+        return await self._receive()
+
+    async def send(self, data: bytes) -> None:
+        try:
+            await self._websocket.send_bytes(b"\0" + data)
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise StreamBrokenError(str(error)) from error
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._pending is not None:
+            self._pending.cancel()
+            await asyncio.wait([self._pending])
+        try:
+            async with asyncio.timeout(CLOSE_LIMIT):
+                await self._websocket.close()
+        except TimeoutError:
+            log.debug("the API server did not confirm the end of a stream")
+        finally:
+            await self._on_end()
+
+    async def _receive(self) -> bytes:
+        while True:
+            message = await self._websocket.receive()
+            if message.type is WSMsgType.BINARY:
+                frame: bytes = message.data
+                if frame[:1] == b"\0" and len(frame) > 1:
+                    self._note_answer()
+                    return frame[1:]
+                if frame[:1] == b"\1" and len(frame) > 1:
+                    raise _PodError(one_line(frame[1:].decode(errors="replace")))
+            elif message.type is WSMsgType.CLOSE and message.data in (WSCloseCode.OK, 0, None):
+                return b""
+            elif message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
+                raise StreamBrokenError("the websocket ended without a close frame")
+
+    def _note_answer(self) -> None:
+        if not self._answered:
+            self._answered = True
+            self._on_answer()
+
+
+class _PodError(StreamBrokenError):
+    """What the kubelet said on the error channel."""
+
+
+def _notice_dead_links(websocket: ClientWebSocketResponse) -> None:
+    """Let the kernel end a connection whose other side is silent for a minute.
+
+    Pings of the websocket would not do: a pod that does not read, for example in a debugger, delays their answers.
+    """
+    connection = websocket.get_extra_info("socket")
+    if connection is None:
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 60_000)):
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

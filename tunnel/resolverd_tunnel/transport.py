@@ -1,0 +1,78 @@
+"""Transports: ways from this host to a port of a pod. Built-ins stand in one ordered table; others are entry points."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Protocol, cast
+
+from resolverd.cluster.access import Access
+from resolverd.cluster.target import Target
+from resolverd.errors import ClusterError, UsageError
+
+MAX_SEND = 128 * 1024 - 1
+"""Most octets handed to :meth:`Stream.send` at once."""
+
+
+class TransportError(ClusterError):
+    """A pod could not be reached, for another reason than that it refused."""
+
+
+class StreamBrokenError(ConnectionError):
+    """The far side ended without having finished."""
+
+
+class Stream(Protocol):
+    """An open connection to a port of a pod. One task receives while another sends."""
+
+    async def receive(self) -> bytes:
+        """Some octets; empty at the far side's orderly end. StreamBrokenError."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """Send at most ``MAX_SEND`` octets; waits while the far side is slow. StreamBrokenError."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of it within about a second; idempotent."""
+        ...
+
+
+class Transport(Protocol):
+    """One way to the pods, with one set of credentials."""
+
+    name: str
+    trouble: str
+    """Why it cannot reach anything at the moment; empty when it can, as far as is known."""
+
+    async def open(self, target: Target) -> Stream:
+        """A stream to ``target`` that its pod has accepted. ConnectionRefusedError, or TransportError otherwise."""
+        ...
+
+    async def retire(self) -> None:
+        """Open nothing more, and let go of everything once the streams that are open have ended."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything now."""
+        ...
+
+
+Make = Callable[[Access, Callable[[], None]], Transport]
+"""Makes a transport; the callback is called when the API server does not accept the credentials (401)."""
+
+BUILT_IN: dict[str, str] = {
+    "port-forward": "resolverd_tunnel.port_forward:PortForward",
+}
+"""Name -> what makes it, in the order in which ``auto`` takes them."""
+
+
+def named(name: str) -> tuple[str, Make]:
+    """The transport called ``name``, or the first for ``auto``: its real name, and what makes it. UsageError."""
+    name = next(iter(BUILT_IN)) if name == "auto" else name
+    if name in BUILT_IN:
+        return name, cast(Make, pkgutil.resolve_name(BUILT_IN[name]))
+    for entry in entry_points(group="resolverd.transports", name=name):
+        return name, cast(Make, entry.load())
+    raise UsageError("tunnel.transport", f"there is no transport {name}", f"one of: auto, {', '.join(BUILT_IN)}")

@@ -1,0 +1,200 @@
+"""The tunnel process: ``python -m resolverd_tunnel.worker --channel FD --tun FD --ifindex N [--holds FD]``.
+
+The daemon's descriptors are inherited; the end of the channel is the sign to stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import resource
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from resolverd import logs
+from resolverd.channel import Channel
+from resolverd.errors import ExitCode, ResolverdError
+from resolverd.feed import Feed, Reach, Ready, Report, Routable, Unauthorized
+from resolverd.host import HostRoutes
+
+from .copying import CopyLoop
+from .finding import StreamFinder
+from .gate import Gate, Wires
+from .holds_server import HoldsServer
+from .host_routes import RouteKeeper
+from .namespace import PrivateNamespace
+from .netlink import Netlink
+from .transport import named
+
+log = logging.getLogger(__name__)
+
+NAME = "tunnel"
+REPORT_INTERVAL = 1.0
+TIDY_INTERVAL = 30.0
+UNAUTHORIZED_INTERVAL = 5.0
+"""Seconds between two requests for fresh credentials."""
+MOST_FLOWS = 8192
+_RESERVED = 256
+"""Descriptors that are not connections'."""
+
+
+class Tunnel:
+    """The parts of the tunnel process, and what they tell the daemon."""
+
+    def __init__(self, options: argparse.Namespace, channel: Channel, namespace: PrivateNamespace) -> None:
+        self._channel = channel
+        self._transport_name, make = named(options.transport)
+        self._finder = StreamFinder(make, self._on_unauthorized)
+        self._copying = CopyLoop(options.tun, namespace.tun, self._finder.index.is_alive)
+        wires = Wires(inward=self._copying.inward, back=self._copying.back)
+        self._gate = Gate(self._finder.open, namespace, wires, most=_most_flows())
+        self._netlink = Netlink()
+        self._routes = RouteKeeper(self._netlink, options.ifindex, time.monotonic)
+        self._holds = (
+            HoldsServer(socket.socket(fileno=options.holds), self._routes.hold) if options.holds >= 0 else None
+        )
+        self._never: HostRoutes = HostRoutes()
+        self._unauthorized = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until the channel ends. Raises ResolverdError when the device is gone."""
+        self._copying.start(self._gate.admit)
+        await self._channel.send(Ready(NAME))
+        tasks = [asyncio.create_task(part) for part in (self._receive(), self._report(), self._tidy(), self._ask())]
+        try:
+            done, _ = await asyncio.wait([*tasks, self._copying.failed], return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
+                ended.result()
+        except (EOFError, ConnectionError):
+            log.debug("the daemon is gone")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._close()
+
+    async def _close(self) -> None:
+        self._copying.stop()
+        if self._holds:
+            self._holds.close()
+        await self._gate.close()
+        await self._finder.close()
+        self._netlink.close()
+
+    async def _receive(self) -> None:
+        while True:
+            message = await self._channel.receive()
+            if isinstance(message, Feed):
+                self._finder.learn(message)
+            elif isinstance(message, Reach):
+                await self._finder.reach(message.access)
+            elif isinstance(message, Routable):
+                self._permit(message.routes)
+
+    def _permit(self, routes: HostRoutes) -> None:
+        self._never = routes
+        try:
+            self._routes.permit(routes)
+        except OSError as error:
+            log.error("changing routes: %s", error.strerror)
+
+    async def _report(self) -> None:
+        before: dict[str, Any] = {}
+        while True:
+            now = self._values()
+            if now != before:
+                await self._channel.send(Report(NAME, now))
+                before = now
+            await asyncio.sleep(REPORT_INTERVAL)
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_INTERVAL)
+            used = {ends.address for ends, _ in self._gate.flows}
+            try:
+                self._routes.tidy(used.__contains__)
+            except OSError as error:
+                log.error("tidying routes: %s", error.strerror)
+
+    async def _ask(self) -> None:
+        """Pass on that fresh credentials are wanted, now and then."""
+        while True:
+            await self._unauthorized.wait()
+            self._unauthorized.clear()
+            await self._channel.send(Unauthorized())
+            await asyncio.sleep(UNAUTHORIZED_INTERVAL)
+
+    def _on_unauthorized(self) -> None:
+        self._unauthorized.set()
+
+    def _values(self) -> dict[str, Any]:
+        flows = [flow for _, flow in self._gate.flows]
+        return {
+            "state": self._finder.state,
+            "transport": self._transport_name,
+            "routes": [f"{address}/{address.max_prefixlen}" for address in self._routes.present],
+            "not-routed": [{"net": str(net), "reason": why} for net, why in self._routes.skipped.items()],
+            "never-proxy": [{"net": str(net), "reason": why} for net, why in self._never.never],
+            "streams": len(flows),
+            "bytes": self._gate.carried + sum(flow.up + flow.down for flow in flows),
+            "dropped": dict(self._copying.dropped),
+        }
+
+
+async def serve(options: argparse.Namespace) -> None:
+    """Serve until the daemon is gone. ResolverdError when this host cannot."""
+    channel = await Channel.over(socket.socket(fileno=options.channel))
+    try:
+        async with _private_namespace(channel) as namespace:
+            await Tunnel(options, channel, namespace).run()
+    finally:
+        await channel.close()
+
+
+@contextlib.asynccontextmanager
+async def _private_namespace(channel: Channel) -> AsyncIterator[PrivateNamespace]:
+    try:
+        namespace = PrivateNamespace.create()
+    except ResolverdError as error:
+        with contextlib.suppress(ConnectionError):
+            await channel.send(Report(NAME, {"state": str(error)}))
+        raise
+    try:
+        yield namespace
+    finally:
+        namespace.close()
+
+
+def _most_flows() -> int:
+    """As many connections as there are descriptors for, two each; asks for as many as may be had."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return MOST_FLOWS if hard == resource.RLIM_INFINITY else max(16, min(MOST_FLOWS, (hard - _RESERVED) // 2))
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="resolverd_tunnel.worker")
+    parser.add_argument("--channel", type=int, required=True)
+    parser.add_argument("--tun", type=int, required=True)
+    parser.add_argument("--ifindex", type=int, required=True)
+    parser.add_argument("--holds", type=int, default=-1)
+    parser.add_argument("--transport", default="auto")
+    parser.add_argument("--log-level", default="info", choices=logs.LEVELS)
+    options = parser.parse_args(arguments)
+    logs.configure(options.log_level)
+    try:
+        asyncio.run(serve(options))
+    except ResolverdError as error:
+        log.error("%s", error)
+        return error.code
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
