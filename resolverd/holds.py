@@ -11,7 +11,17 @@ import struct
 from collections.abc import Iterable
 from ipaddress import IPv6Address
 
-from .names import Address
+from .names import Address, address_of
+
+__all__ = [
+    "MAX_ADDRESSES",
+    "MAX_REQUEST",
+    "address_of",
+    "decode_reply",
+    "decode_request",
+    "encode_reply",
+    "encode_request",
+]
 
 _NUMBER = struct.Struct("!I")
 _MAPPED = b"\0" * 10 + b"\xff\xff"
