@@ -1,0 +1,118 @@
+"""What answers are computed from: a Snapshot, and the one thing it cannot tell, who has an address."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from enum import Enum
+
+from resolverd.cluster.objects import EndpointSlice, Service
+from resolverd.cluster.snapshot import Key, Snapshot, Touched
+from resolverd.holds import address_of
+from resolverd.names import Address, Network
+
+
+class Everywhere(Enum):
+    """Dependencies on more than one object."""
+
+    ADDRESSES = "the set of all known addresses"
+
+
+Dependency = Key | str | Address | Everywhere
+"""What an answer depends on: a service (namespace, name) with its slices, a namespace, a reverse address."""
+
+
+class RecordIndex:
+    """The newest Snapshot, and its addresses. Changed in place, between two questions, never during one."""
+
+    def __init__(self) -> None:
+        self.snapshot = Snapshot()
+        self._services: dict[Address, tuple[Key, ...]] = {}
+        self._slices: dict[Address, tuple[Key, ...]] = {}
+        self._sorted: dict[int, list[int]] = {}
+
+    def update(self, after: Snapshot, touched: Touched) -> frozenset[Dependency]:
+        """Take ``after``, which differs from the present Snapshot in ``touched``; what answers must be forgotten.
+
+        Costs what the changed services and slices hold, not what the cluster holds.
+        """
+        before, self.snapshot = self.snapshot, after
+        addresses: set[Address] = set()
+        for key in touched.services:
+            old, new = before.services.get(key), after.services.get(key)
+            if old is not new:
+                addresses |= _move(self._services, key, _cluster_ips(old), _cluster_ips(new))
+        for old_slice, new_slice in _changed_slices(before, after, touched):
+            key = (old_slice or new_slice or _NOTHING).key
+            addresses |= _move(self._slices, key, _slice_addresses(old_slice), _slice_addresses(new_slice))
+        if not addresses:
+            return touched.namespaces | touched.services
+        self._sorted.clear()
+        return frozenset({*touched.namespaces, *touched.services, *addresses, Everywhere.ADDRESSES})
+
+    def service_with(self, address: Address) -> Key | None:
+        """The service that has ``address`` as a cluster IP; the first by name when two claim it."""
+        return min(self._services.get(address, ()), default=None)
+
+    def slices_with(self, address: Address) -> Iterator[EndpointSlice]:
+        """Slices that list ``address``, ready or not, in the order of their names."""
+        for key in sorted(self._slices.get(address, ())):
+            yield self.snapshot.slices[key]
+
+    def has_address_in(self, network: Network) -> bool:
+        """Whether any address inside ``network`` is known."""
+        ordered = self._sorted.get(network.version)
+        if ordered is None:
+            known = {*self._services, *self._slices}
+            ordered = sorted(int(address) for address in known if address.version == network.version)
+            self._sorted[network.version] = ordered
+        place = bisect_left(ordered, int(network.network_address))
+        return place < len(ordered) and ordered[place] <= int(network.broadcast_address)
+
+
+_NOTHING = EndpointSlice("", "", "", (), ())
+
+
+def plain_address(text: str) -> Address | None:
+    """The address ``text`` spells, an IPv4-mapped IPv6 address as the IPv4 address it is; None for other text."""
+    address = address_of(text)
+    if address is not None and address.version == 6 and address.ipv4_mapped:
+        return address.ipv4_mapped
+    return address
+
+
+def _cluster_ips(service: Service | None) -> set[Address]:
+    return _addresses(service.cluster_ips) if service else set()
+
+
+def _slice_addresses(item: EndpointSlice | None) -> set[Address]:
+    return _addresses(text for endpoint in item.endpoints for text in endpoint.addresses) if item else set()
+
+
+def _addresses(texts: Iterable[str]) -> set[Address]:
+    return {address for text in texts if (address := plain_address(text)) is not None}
+
+
+def _changed_slices(
+    before: Snapshot, after: Snapshot, touched: Touched
+) -> Iterator[tuple[EndpointSlice | None, EndpointSlice | None]]:
+    """Slices of the touched services as they were and as they are. Folding keeps unchanged objects themselves."""
+    old = {item.key: item for key in touched.services for item in before.by_service.get(key, ())}
+    new = {item.key: item for key in touched.services for item in after.by_service.get(key, ())}
+    for key in old.keys() | new.keys():
+        was, now = old.get(key), new.get(key)
+        if was is not now:
+            yield was, now
+
+
+def _move(table: dict[Address, tuple[Key, ...]], owner: Key, before: set[Address], after: set[Address]) -> set[Address]:
+    """Let ``owner`` have ``after`` instead of ``before``; returns both, since names and readiness may differ too."""
+    for address in before - after:
+        kept = tuple(key for key in table[address] if key != owner)
+        if kept:
+            table[address] = kept
+        else:
+            del table[address]
+    for address in after - before:
+        table[address] = (*table.get(address, ()), owner)
+    return before | after

@@ -1,0 +1,44 @@
+"""Names of pods by address, ``10-0-0-1.ns.pod.<domain>``, in the way CoreDNS calls insecure: nobody checks them."""
+
+from __future__ import annotations
+
+from resolverd.names import Address
+
+from .found import Asked, Found, address_records
+from .index import plain_address
+from .records import Record, Srv, Type
+from .rules import Labels
+
+MAX_FRONT = 2
+"""Labels before the address label, which are ignored."""
+
+
+def find_pod(rest: Labels, asked: Asked) -> Found:
+    """Answer for ``rest`` + ``pod`` + the cluster domain."""
+    if not rest:
+        return Found(True)
+    namespace, front = rest[-1], rest[:-1]
+    depends = frozenset({namespace})
+    # "verified" needs a watch on pods; without one its names are unknown, and unknown is not insecure.
+    if asked.config.pod_records != "insecure" or namespace not in asked.index.snapshot.namespaces:
+        return Found(False, depends=depends)
+    if not front:
+        return Found(True, depends=depends)
+    address = dashed_address(front[-1])
+    if address is None or len(front) > 1 + MAX_FRONT:
+        return Found(False, depends=depends)
+    ttl = asked.config.ttl
+    if asked.type == Type.SRV and (target := asked.full_name(front[-1], namespace, "pod")):
+        srv = Record(asked.owner, Type.SRV, ttl, Srv(0, 100, 0, target))
+        return Found(True, (srv,), address_records(target, ttl, [address]), depends)
+    kind = asked.type if asked.type in (Type.A, Type.AAAA) else 0
+    return Found(True, address_records(asked.owner, ttl, [address], kind), (), depends)
+
+
+def dashed_address(label: str) -> Address | None:
+    """The address in a pod's name: exactly three dashes and no double one mean IPv4, else dashes are colons."""
+    if label.count("-") == 3 and "--" not in label:
+        return plain_address(label.replace("-", "."))
+    if "." in label or ":" in label:
+        return None
+    return plain_address(label.replace("-", ":"))

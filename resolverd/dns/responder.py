@@ -1,0 +1,195 @@
+"""From the octets of a message to the octets of its reply; knows no socket.
+
+The common question, one name of class IN with or without a plain OPT record, is looked up by its own octets in
+the memo. Everything else is parsed, answered and prepared.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from dataclasses import dataclass
+
+from resolverd.cluster.snapshot import Change, Touched, fold
+
+from .answer import NOT_SUPPORTED, Answer, answer
+from .encode import EDNS_SIZE, MAX_MESSAGE, Prepared, prepare
+from .index import RecordIndex
+from .memo import MAX_ENTRIES, Memo
+from .message import (
+    CD,
+    DO,
+    HEADER,
+    HEADER_SIZE,
+    OPCODE_MASK,
+    OPCODE_SHIFT,
+    PLAIN_LIMIT,
+    QR,
+    RD,
+    Edns,
+    MalformedMessageError,
+    Query,
+    check_options,
+    parse,
+)
+from .records import CLASS_IN, Rcode, Type
+from .rules import DnsConfig
+
+_HEAD = struct.Struct("!HH")
+_AD = 0x0020
+_OPT_START = b"\0\0\x29"
+_OPT_SIZE = 11
+
+HEADS = {
+    struct.pack("!HHHHH", flags, 1, 0, 0, has_opt): (QR | flags & ~_AD, has_opt)
+    for flags in (rd | ad | cd for rd in (0, RD) for ad in (0, _AD) for cd in (0, CD))
+    for has_opt in (0, 1)
+}
+"""Flags and counts of a common query: the flags its reply begins with, and whether an OPT record follows."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """A reply that is ready to leave, once its addresses are routed."""
+
+    wire: bytes
+    prepared: Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """A common question found in a message."""
+
+    flags: int
+    key: bytes
+    question: bytes
+
+
+class Responder:
+    """Answers messages from an index that it owns. One thread only."""
+
+    def __init__(self, config: DnsConfig | None = None, memo_limit: int = MAX_ENTRIES) -> None:
+        self.index = RecordIndex()
+        self.config = config or DnsConfig()
+        self.memo = Memo(memo_limit)
+        self.rcodes: Counter[Rcode] = Counter()
+        self.hits = 0
+        self._turn = 0
+        self._serial = b"\0\0\0\0"
+
+    @property
+    def queries(self) -> int:
+        """Messages that were replied to."""
+        return self.rcodes.total()
+
+    def configure(self, config: DnsConfig) -> None:
+        """Answer by ``config`` from now on."""
+        if config != self.config:
+            self.config = config
+            self.memo.clear()
+
+    def fold(self, changes: tuple[Change, ...], *, synced: bool, serial: int) -> Touched:
+        """Take in what changed in the cluster, and forget the replies that it touches."""
+        snapshot, touched = fold(self.index.snapshot, changes, synced=synced, serial=serial)
+        changed = self.index.update(snapshot, touched)
+        if touched.synced:
+            self.memo.clear()
+        else:
+            self.memo.forget(changed)
+        self._serial = struct.pack("!I", snapshot.serial & 0xFFFFFFFF if snapshot.synced else 0)
+        return touched
+
+    def respond(self, data: bytes, *, tcp: bool) -> Reply | bytes | None:
+        """The reply to a message; None where silence is due (a reply to us, or no header).
+
+        Octets are an error without any address in it.
+        """
+        common = _common(data, tcp)
+        if common is not None:
+            prepared = self.memo.entries.get(common.key)
+            if prepared is not None:
+                self.hits += 1
+                return self._finish(data, common.flags, common.question, prepared)
+        if len(data) < HEADER_SIZE:
+            return None
+        flags = HEADER.unpack_from(data)[1]
+        if flags & QR:
+            return None
+        return self._respond_slowly(data, flags, common, tcp)
+
+    def _respond_slowly(self, data: bytes, flags: int, common: _Common | None, tcp: bool) -> Reply | bytes:
+        if flags >> OPCODE_SHIFT & OPCODE_MASK:
+            return self._error(data, flags, Rcode.NOTIMP)
+        try:
+            query = parse(data)
+        except MalformedMessageError:
+            return self._error(data, flags, Rcode.FORMERR)
+        found = self._answer(query)
+        prepared = prepare(query.name, found, query.edns, _limit(query.edns, tcp))
+        if common is not None and found.lasting and common.question == query.question:
+            self.memo.put(common.key, prepared, found.depends)
+        return self._finish(data, QR | flags & (RD | CD), query.question, prepared)
+
+    def _answer(self, query: Query) -> Answer:
+        if query.edns is not None and query.edns.version != 0:
+            return Answer(Rcode.BADVERS, authoritative=False, lasting=False)
+        if query.klass != CLASS_IN or query.type in (Type.AXFR, Type.IXFR):
+            return Answer(Rcode.REFUSED, authoritative=False, error=NOT_SUPPORTED, lasting=False)
+        return answer(query.name, query.type, self.index, self.config)
+
+    def _finish(self, data: bytes, flags: int, question: bytes, prepared: Prepared) -> Reply:
+        self.rcodes[prepared.rcode] += 1
+        self._turn += 1
+        head = data[:2] + (flags | prepared.flags).to_bytes(2, "big") + prepared.counts
+        return Reply(head + question + prepared.tail(self._turn, self._serial), prepared)
+
+    def _error(self, data: bytes, flags: int, rcode: Rcode) -> bytes:
+        """A bare header: what could not be understood is not repeated."""
+        self.rcodes[rcode] += 1
+        opcode = flags & OPCODE_MASK << OPCODE_SHIFT
+        return data[:2] + struct.pack("!HHHHH", QR | opcode | flags & RD | rcode, 0, 0, 0, 0)
+
+
+def _limit(edns: Edns | None, tcp: bool) -> int:
+    """Octets that the reply may have."""
+    if tcp:
+        return MAX_MESSAGE
+    return min(max(edns.size, PLAIN_LIMIT), EDNS_SIZE) if edns else PLAIN_LIMIT
+
+
+def _common(data: bytes, tcp: bool) -> _Common | None:
+    """The common question in ``data``, with its key in the memo; None when there is any doubt.
+
+    The key holds the octets up to the first zero octet, the name in lower case, the type and the class as they are
+    (type 65 is no letter). When a label holds a zero octet the key is no whole name: nothing is kept under it.
+    """
+    head = HEADS.get(data[2:HEADER_SIZE])
+    if head is None:
+        return None
+    flags, has_opt = head
+    root = data.find(0, HEADER_SIZE)
+    end = root + 5
+    if root < 0 or len(data) < end:
+        return None
+    variant = 4 if tcp else 0
+    if has_opt:
+        if len(data) < end + _OPT_SIZE or data[end : end + 3] != _OPT_START or data[end + 6]:
+            return None
+        if int.from_bytes(data[end + 3 : end + 5], "big") < EDNS_SIZE and not tcp:
+            return None
+        options = int.from_bytes(data[end + 9 : end + 11], "big")
+        if len(data) != end + _OPT_SIZE + options or (options and not _are_options(data, end + _OPT_SIZE)):
+            return None
+        variant |= 3 if data[end + 7] & DO >> 8 else 1
+    elif len(data) != end:
+        return None
+    question = data[HEADER_SIZE:end]
+    return _Common(flags, question[:-4].lower() + question[-4:] + bytes((variant,)), question)
+
+
+def _are_options(data: bytes, offset: int) -> bool:
+    try:
+        check_options(data, offset, len(data))
+    except MalformedMessageError:
+        return False
+    return True
