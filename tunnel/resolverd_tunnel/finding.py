@@ -35,7 +35,7 @@ class StreamFinder:
         self._access: Access | None = None
         self._told = False
         self._transport: Transport | None = None
-        self._old: set[Transport] = set()
+        self._old: dict[asyncio.Task[None], Transport] = {}
         self._turn = itertools.count()
 
     @property
@@ -50,15 +50,16 @@ class StreamFinder:
         self._snapshot, touched = fold(self._snapshot, feed.changes, synced=feed.synced, serial=feed.serial)
         self.index.fold(self._snapshot, touched)
 
-    async def reach(self, access: Access | None) -> None:
+    def reach(self, access: Access | None) -> None:
         """Use ``access`` from now on; streams that are open stay."""
         if self._told and access == self._access:
             return
         self._told, self._access = True, access
         old, self._transport = self._transport, None
         if old is not None:
-            self._old.add(old)
-            await old.retire()
+            retiring = asyncio.create_task(old.retire())
+            self._old[retiring] = old
+            retiring.add_done_callback(self._old.pop)
         if access is not None:
             self._transport = self._make(access, self._on_unauthorized)
 
@@ -82,7 +83,7 @@ class StreamFinder:
             try:
                 return await transport.open(target)
             except (ConnectionRefusedError, TransportError) as error:
-                log.info("%s: %s: %s", ends, target, error)
+                log.debug("%s: %s: %s", ends, target, error)
                 last = error
             if asyncio.get_running_loop().time() > deadline:
                 break
@@ -90,5 +91,7 @@ class StreamFinder:
 
     async def close(self) -> None:
         """Let go of every transport."""
-        for transport in (*self._old, *([self._transport] if self._transport else [])):
+        for transport in (*self._old.values(), *([self._transport] if self._transport else [])):
             await transport.close()
+        if self._old:
+            await asyncio.wait(self._old)

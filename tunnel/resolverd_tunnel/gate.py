@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from . import packet
+from .client_linux import ClientSockets
 from .listeners import Listeners
 from .namespace import PrivateNamespace
 from .packet import Opening, Unreachable
@@ -46,6 +47,7 @@ class Gate:
         self, open_stream: Callable[[Opening], Awaitable[Stream]], namespace: PrivateNamespace, wires: Wires, most: int
     ) -> None:
         """``open_stream`` raises ConnectionRefusedError, TransportError or NotYetError; ``most`` flows at a time."""
+        self._clients = ClientSockets()
         self._open_stream = open_stream
         self._listeners = Listeners(namespace, self.accepted)
         self._wires = wires
@@ -96,7 +98,7 @@ class Gate:
             reset_on_close(client)
             client.close()
             return
-        flow = Flow(client, stream)
+        flow = Flow(client, stream, lambda: self._clients.state(ends))
         task = asyncio.create_task(relay(flow))
         self._flows[ends] = flow, task
         task.add_done_callback(lambda _: self._flowed(ends, flow))
@@ -112,6 +114,7 @@ class Gate:
         self._granted.clear()
         if self._endings:
             await asyncio.wait(self._endings)
+        self._clients.close()
 
     async def _hold(self, ends: Opening, syn: bytes) -> None:
         try:

@@ -53,7 +53,7 @@ class RouteKeeper:
         self._table = table
         self._ifindex = ifindex
         self._clock = clock
-        self._routes = HostRoutes()
+        self._routes: HostRoutes | None = None
         self._wanted: dict[Address, float] = {}
         """When each address was last asked for, the longest ago first."""
         self.present: dict[Address, None] = {}
@@ -82,23 +82,27 @@ class RouteKeeper:
         self._routes = routes
         self._remove([address for address in self.present if withheld(routes, address)])
         self.skipped.clear()
-        self._add([address for address in self._wanted if address not in self.present])
+        self._add_missing()
 
     def tidy(self, is_in_use: Callable[[Address], bool]) -> None:
         """Remove routes nobody needs any more, and bring back those that somebody else removed."""
         oldest = self._clock() - KEEP
         self._forget([a for a, held in self._wanted.items() if held < oldest and not is_in_use(a)])
         there = {network.network_address for network in self._on_device()}
-        lost = [address for address in self.present if address not in there]
-        for address in lost:
+        for address in [address for address in self.present if address not in there]:
             del self.present[address]
-        self._add(lost)
+        self._add_missing()
 
     def _on_device(self) -> list[Network]:
         found = self._table.routes(self._ifindex)
         return [r.network for r in found if r.ours and r.network.prefixlen == r.network.max_prefixlen]
 
+    def _add_missing(self) -> None:
+        self._add([address for address in self._wanted if address not in self.present])
+
     def _add(self, addresses: Sequence[Address]) -> None:
+        if self._routes is None:  # they wait until it is known what may be routed
+            return
         permitted = []
         for address in addresses:
             if reason := withheld(self._routes, address):

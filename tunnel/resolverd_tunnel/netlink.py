@@ -6,7 +6,6 @@ A netlink socket belongs to the network namespace of the thread that opened it, 
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -16,15 +15,14 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_network
 from resolverd.errors import HostError, NoPermissionError
 from resolverd.names import Address, Network
 
+from .netlink_socket import ACK, NetlinkSocket, attribute, attributes
+
 TABLE_MAIN, TABLE_LOCAL = 254, 255
 UNICAST, LOCAL = 1, 2
 """Route types: by way of a device, and addresses of this host."""
 
-_HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
 _NEWLINK, _NEWADDR, _NEWROUTE, _DELROUTE, _GETROUTE, _NEWRULE, _DELRULE = 16, 20, 24, 25, 26, 32, 33
-_ERROR, _DONE = 2, 3
-_REQUEST, _ACK, _DUMP, _REPLACE, _EXCL, _CREATE = 1, 4, 0x300, 0x100, 0x200, 0x400
+_REPLACE, _EXCL, _CREATE = 0x100, 0x200, 0x400
 _FIB_MATCH = 0x2000
 _STATIC = 4
 _BATCH = 64
@@ -59,26 +57,22 @@ class Netlink:
     """A socket to the kernel's routing tables. Every method may raise OSError with the kernel's errno."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        self._socket.bind((0, 0))
-        # Acknowledge with the header only, so that a batch of them fits the receive buffer.
-        self._socket.setsockopt(270, 10, 1)  # SOL_NETLINK, NETLINK_CAP_ACK
-        self._sequence = 0
+        self._kernel = NetlinkSocket(socket.NETLINK_ROUTE)
 
     def close(self) -> None:
-        self._socket.close()
+        self._kernel.close()
 
     def set_link_up(self, ifindex: int, mtu: int = 0) -> None:
         """Bring a link up, without link-local addresses of its own; ``mtu`` in octets, 0 leaves it."""
         if mtu:
             # IFLA_AF_SPEC/AF_INET6/IFLA_INET6_ADDR_GEN_MODE = none: no fe80:: address, so no router solicitations.
-            mode = _attribute(26, _attribute(socket.AF_INET6, _attribute(8, b"\x01")))
+            mode = attribute(26, attribute(socket.AF_INET6, attribute(8, b"\x01")))
             try:
                 self._act(_NEWLINK, 0, struct.pack("=BxHiII", 0, 0, ifindex, 0, 0) + mode)
             except OSError as error:
                 if error.errno not in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP):  # a kernel without IPv6
                     raise
-        size = _attribute(4, struct.pack("=I", mtu)) if mtu else b""
+        size = attribute(4, struct.pack("=I", mtu)) if mtu else b""
         self._act(_NEWLINK, 0, struct.pack("=BxHiII", 0, 0, ifindex, 1, 1) + size)
 
     def add_address(self, ifindex: int, interface: IPv4Interface | IPv6Interface) -> None:
@@ -86,7 +80,7 @@ class Netlink:
         no_dad = 0x02 if interface.version == 6 else 0
         head = struct.pack("=BBBBI", _FAMILY[interface.version], interface.network.prefixlen, no_dad, 0, ifindex)
         local = interface.ip.packed
-        self._act(_NEWADDR, _CREATE | _EXCL, head + _attribute(2, local) + _attribute(1, local))
+        self._act(_NEWADDR, _CREATE | _EXCL, head + attribute(2, local) + attribute(1, local))
 
     def add_route(self, network: Network, ifindex: int, *, kind: int = UNICAST, table: int = TABLE_MAIN) -> None:
         """Add one route; an equal one is replaced."""
@@ -103,9 +97,10 @@ class Netlink:
     def routes(self, ifindex: int) -> list[Route]:
         """The routes of the main table by way of a device; an interrupted dump is taken again."""
         for _ in range(8):
-            found, whole = self._dump(_GETROUTE, struct.pack("=12B", *[0] * 12))
+            bodies, whole = self._kernel.dump(_GETROUTE, bytes(12))
             if whole:
                 break
+        found = filter(None, map(_parse_route, bodies))
         return [route for route in found if route.ifindex == ifindex and route.table == TABLE_MAIN]
 
     def match(self, addresses: Sequence[Address]) -> dict[Address, Route]:
@@ -114,10 +109,10 @@ class Netlink:
         for batch in _batches(addresses):
             head = [
                 struct.pack("=BBBBBBBBI", _FAMILY[a.version], a.max_prefixlen, 0, 0, 0, 0, 0, 0, _FIB_MATCH)
-                + _attribute(1, a.packed)
+                + attribute(1, a.packed)
                 for a in batch
             ]
-            for address, answer in zip(batch, self._exchange(_GETROUTE, 0, head), strict=True):
+            for address, answer in zip(batch, self._kernel.exchange(_GETROUTE, 0, head), strict=True):
                 if isinstance(answer, bytes) and (route := _parse_route(answer)) is not None:
                     found[address] = route
         return found
@@ -128,62 +123,31 @@ class Netlink:
         Moves the rule for table local from preference 0 to 1, behind ``iif lo lookup main``.
         """
         rule = struct.pack("=BBBBBBBBI", family, 0, 0, 0, TABLE_MAIN, 0, 0, 1, 0)
-        lo = _attribute(3, b"lo\0")  # FRA_IIFNAME
+        lo = attribute(3, b"lo\0")  # FRA_IIFNAME
         second = struct.pack("=BBBBBBBBI", family, 0, 0, 0, TABLE_LOCAL, 0, 0, 1, 0)
-        self._act(_NEWRULE, _CREATE | _EXCL, second + _attribute(6, struct.pack("=I", 1)))  # FRA_PRIORITY
-        self._act(_DELRULE, 0, second + _attribute(6, struct.pack("=I", 0)))
-        self._act(_NEWRULE, _CREATE | _EXCL, rule + lo + _attribute(6, struct.pack("=I", 0)))
+        self._act(_NEWRULE, _CREATE | _EXCL, second + attribute(6, struct.pack("=I", 1)))  # FRA_PRIORITY
+        self._act(_DELRULE, 0, second + attribute(6, struct.pack("=I", 0)))
+        self._act(_NEWRULE, _CREATE | _EXCL, rule + lo + attribute(6, struct.pack("=I", 0)))
 
     def _change(self, kind: int, flags: int, networks: Sequence[Network], ifindex: int) -> dict[Network, OSError]:
         failed: dict[Network, OSError] = {}
         for batch in _batches(networks):
             bodies = [_route(network, ifindex, UNICAST, TABLE_MAIN) for network in batch]
-            answers = zip(batch, self._exchange(kind, flags | _ACK, bodies), strict=True)
+            answers = zip(batch, self._kernel.exchange(kind, flags | ACK, bodies), strict=True)
             failed.update({network: answer for network, answer in answers if isinstance(answer, OSError)})
         return failed
 
     def _act(self, kind: int, flags: int, body: bytes) -> None:
-        (answer,) = self._exchange(kind, flags | _ACK, [body])
+        (answer,) = self._kernel.exchange(kind, flags | ACK, [body])
         if isinstance(answer, OSError):
             raise answer
-
-    def _exchange(self, kind: int, flags: int, bodies: Sequence[bytes]) -> list[bytes | OSError | None]:
-        """Send requests together; each one's answer: a body, an error, or None for a bare acknowledgement."""
-        first = self._sequence + 1
-        self._sequence += len(bodies)
-        self._socket.send(b"".join(_message(kind, flags, first + n, body) for n, body in enumerate(bodies)))
-        answers: dict[int, bytes | OSError | None] = {}
-        while len(answers) < len(bodies):
-            for answered, _, number, body in _messages(self._socket.recv(1 << 16)):
-                if number < first:
-                    continue
-                answers[number] = _outcome(body) if answered == _ERROR else body
-        return [answers[first + n] for n in range(len(bodies))]
-
-    def _dump(self, kind: int, body: bytes) -> tuple[list[Route], bool]:
-        """What a dump of routes gave, and whether nothing changed meanwhile (NLM_F_DUMP_INTR)."""
-        self._sequence += 1
-        self._socket.send(_message(kind, _DUMP, self._sequence, body))
-        found: list[Route] = []
-        whole = True
-        while True:
-            for answered, flags, number, part in _messages(self._socket.recv(1 << 16)):
-                if number != self._sequence:
-                    continue
-                whole = whole and not flags & 0x10
-                if answered == _DONE:
-                    return found, whole
-                if answered == _ERROR and (error := _outcome(part)) is not None:
-                    raise error
-                if (route := _parse_route(part)) is not None:
-                    found.append(route)
 
 
 def _route(network: Network, ifindex: int, kind: int, table: int) -> bytes:
     scope = 254 if kind == LOCAL else 253 if network.version == 4 else 0  # host, link, universe
     head = struct.pack("=BBBBBBBBI", _FAMILY[network.version], network.prefixlen, 0, 0, table, _STATIC, scope, kind, 0)
-    target = _attribute(1, network.network_address.packed) if network.prefixlen else b""
-    return head + target + _attribute(4, struct.pack("=I", ifindex))
+    target = attribute(1, network.network_address.packed) if network.prefixlen else b""
+    return head + target + attribute(4, struct.pack("=I", ifindex))
 
 
 def _parse_route(body: bytes) -> Route | None:
@@ -191,40 +155,13 @@ def _parse_route(body: bytes) -> Route | None:
     family, length, _, _, table, protocol, _, kind, _ = struct.unpack_from("=BBBBBBBBI", body)
     if family not in _BITS:
         return None
-    found = dict(_attributes(body[12:]))
+    found = dict(attributes(body[12:]))
     target = found.get(1, bytes(_BITS[family] // 8))
     ifindex = struct.unpack("=I", found[4])[0] if 4 in found else 0
     table = struct.unpack("=I", found[15])[0] if 15 in found else table
     gateway = not found.keys().isdisjoint({5, 9, 18})  # RTA_GATEWAY, RTA_MULTIPATH, RTA_VIA
     network = ip_network((ip_address(target), length), strict=False)
     return Route(network, ifindex, kind, gateway, table, ours=protocol == _STATIC)
-
-
-def _outcome(body: bytes) -> OSError | None:
-    code = -struct.unpack_from("=i", body)[0]
-    return OSError(code, os.strerror(code)) if code else None
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(len(value) + 4, kind) + value + bytes(-len(value) % 4)
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(data)
-        yield kind & 0x3FFF, data[4:length]
-        data = data[max(4, (length + 3) & ~3) :]
-
-
-def _message(kind: int, flags: int, number: int, body: bytes) -> bytes:
-    return _HEADER.pack(_HEADER.size + len(body), kind, flags | _REQUEST, number, 0) + body
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    while len(data) >= _HEADER.size:
-        length, kind, flags, number, _ = _HEADER.unpack_from(data)
-        yield kind, flags, number, data[_HEADER.size : length]
-        data = data[max(_HEADER.size, (length + 3) & ~3) :]
 
 
 def _batches(items: Sequence[Network] | Sequence[Address]) -> Iterator[Sequence]:  # type: ignore[type-arg]

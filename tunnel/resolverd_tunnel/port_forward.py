@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from urllib.parse import quote
 
 import aiohttp
@@ -58,7 +58,8 @@ class PortForward:
         self._on_unauthorized = on_unauthorized
         self._answered: dict[Target, None] = {}
         self._streams = 0
-        self._retired = False
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def open(self, target: Target) -> PortForwardStream:
         try:
@@ -76,17 +77,17 @@ class PortForward:
         return stream
 
     async def retire(self) -> None:
-        self._retired = True
-        if not self._streams:
-            await self._session.close()
+        await self._idle.wait()
+        await self._session.close()
 
     async def close(self) -> None:
-        self._retired = True
         await self._session.close()
+        self._idle.set()
 
     async def _open(self, target: Target) -> PortForwardStream:
         path = f"api/v1/namespaces/{quote(target.namespace, safe='')}/pods/{quote(target.pod, safe='')}/portforward"
         self._streams += 1
+        self._idle.clear()
         try:
             websocket = await self._session.ws_connect(
                 URL(f"{path}?ports={target.port}", encoded=True),
@@ -97,7 +98,7 @@ class PortForward:
                 compress=0,
             )
         except BaseException:
-            await self._ended()
+            self._ended()
             raise
         stream = PortForwardStream(websocket, lambda: self._remember(target), self._ended)
         try:
@@ -118,11 +119,11 @@ class PortForward:
         if len(self._answered) > REMEMBERED:
             del self._answered[next(iter(self._answered))]
 
-    async def _ended(self) -> None:
+    def _ended(self) -> None:
         """A stream is no more."""
         self._streams -= 1
-        if self._retired and not self._streams:
-            await self._session.close()
+        if not self._streams:
+            self._idle.set()
 
     def _not_forwarded(self, target: Target, status: int) -> TransportError:
         """Why the API server answered with ``status`` instead of a websocket."""
@@ -152,7 +153,7 @@ class PortForwardStream:
         self,
         websocket: ClientWebSocketResponse,
         on_answer: Callable[[], None],
-        on_end: Callable[[], Awaitable[None]],
+        on_end: Callable[[], None],
     ) -> None:
         self._websocket = websocket
         self._on_answer = on_answer
@@ -211,7 +212,7 @@ class PortForwardStream:
         except TimeoutError:
             log.debug("the API server did not confirm the end of a stream")
         finally:
-            await self._on_end()
+            self._on_end()
 
     async def _receive(self) -> bytes:
         while True:

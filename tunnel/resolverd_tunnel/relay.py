@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import struct
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
+from .client_linux import ClientState
 from .transport import MAX_SEND, Stream, StreamBrokenError
 
-HALF_CLOSED_LIMIT = 60.0
-"""Seconds of silence from the pod after which a client that has finished sending is taken to be gone.
-
-Port-forward cannot tell the pod that the client has ended, so a pod that waits for it would hold on for ever.
-"""
+SILENCE_LIMIT = 60.0
+"""Seconds of silence from the pod after which a client that has finished sending is taken to be gone, if the kernel
+cannot tell. Port-forward cannot tell the pod that the client has ended, so a pod that waits for it would wait on."""
 LINGER = 2.0
 """Seconds to read on after the pod has ended, so that the client gets its last octets and not a reset."""
+_LOOKS = (0.02, 0.2, 1.0, 5.0)
+"""Seconds between looks at a client that has finished sending; the last one again and again."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 @dataclass(slots=True, eq=False)
 class Flow:
-    """What a connection has carried."""
+    """What a connection carries."""
 
     client: socket.socket
     stream: Stream
+    client_state: Callable[[], ClientState]
     up: int = 0
     """Octets from the client."""
     down: int = 0
     """Octets to the client."""
     half_closed: bool = False
     """Whether the client has finished sending."""
-    heard: float = field(default_factory=lambda: asyncio.get_running_loop().time())
-    """When the pod last sent something, by the clock of the loop."""
 
 
 async def relay(flow: Flow) -> None:
@@ -43,11 +44,13 @@ async def relay(flow: Flow) -> None:
     try:
         orderly = await _until_ended(flow, up, down)
     finally:
-        await _end(up, down)
-        if not orderly:
-            reset_on_close(flow.client)
-        flow.client.close()
-        await flow.stream.close()
+        try:
+            await _stop(up, down)
+        finally:
+            if not orderly:
+                reset_on_close(flow.client)
+            flow.client.close()
+            await flow.stream.close()
 
 
 def reset_on_close(client: socket.socket) -> None:
@@ -55,8 +58,13 @@ def reset_on_close(client: socket.socket) -> None:
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
+async def close_all(streams: Iterable[Stream]) -> None:
+    """Close them together."""
+    await asyncio.gather(*(stream.close() for stream in streams))
+
+
 async def _until_ended(flow: Flow, up: asyncio.Task[None], down: asyncio.Task[None]) -> bool:
-    """Whether both sides ended in order."""
+    """Whether the pod has ended in order; the client then has it all."""
     await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
     if not down.done():
         error = up.exception()
@@ -64,22 +72,40 @@ async def _until_ended(flow: Flow, up: asyncio.Task[None], down: asyncio.Task[No
             await asyncio.wait([down], timeout=LINGER)  # it knows best how the far side ended
         elif error is None:
             flow.half_closed = True
-            await _until_silent(flow, down)
+            await _until_left(flow, down)
     if not down.done() or down.exception() is not None:
         return False
-    try:
-        flow.client.shutdown(socket.SHUT_WR)
-    except OSError:  # the client has reset the connection
-        return False
-    if not up.done():
-        await asyncio.wait([up], timeout=LINGER)
-    return True
+    await _stop(up)
+    return await _linger(flow.client)
 
 
-async def _until_silent(flow: Flow, down: asyncio.Task[None]) -> None:
+async def _until_left(flow: Flow, down: asyncio.Task[None]) -> None:
+    """Until the pod has ended, or nobody waits for it any more."""
+    heard, silent = flow.down, 0.0
+    for pause in itertools.chain(_LOOKS, itertools.repeat(_LOOKS[-1])):
+        await asyncio.wait([down], timeout=pause)
+        if down.done():
+            return
+        state = flow.client_state()
+        silent = silent + pause if flow.down == heard and state is ClientState.UNKNOWN else 0.0
+        heard = flow.down
+        if state is ClientState.LEFT or silent >= SILENCE_LIMIT:
+            return
+
+
+async def _linger(client: socket.socket) -> bool:
+    """End our side, and drop what the client still sends; False when it has reset the connection."""
     loop = asyncio.get_running_loop()
-    while not down.done() and (left := flow.heard + HALF_CLOSED_LIMIT - loop.time()) > 0:
-        await asyncio.wait([down], timeout=left)
+    try:
+        client.shutdown(socket.SHUT_WR)
+        async with asyncio.timeout(LINGER):
+            while await loop.sock_recv(client, MAX_SEND):
+                pass
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 async def _up(flow: Flow) -> None:
@@ -94,17 +120,12 @@ async def _down(flow: Flow) -> None:
     """From the pod to the client, until the pod's end."""
     loop = asyncio.get_running_loop()
     while data := await flow.stream.receive():
-        flow.heard = loop.time()
         flow.down += len(data)
         await loop.sock_sendall(flow.client, data)
 
 
-async def _end(*tasks: asyncio.Task[None]) -> None:
-    """Stop ``tasks``, so that nothing waits for a socket when it is closed; their errors have been looked at."""
+async def _stop(*tasks: asyncio.Task[None]) -> None:
+    """Stop ``tasks``, so that nothing waits for a socket when it is closed; how they ended does not matter now."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def close_all(streams: Iterable[Stream]) -> None:
-    await asyncio.gather(*(stream.close() for stream in streams))

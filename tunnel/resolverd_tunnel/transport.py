@@ -51,7 +51,7 @@ class Transport(Protocol):
         ...
 
     async def retire(self) -> None:
-        """Open nothing more, and let go of everything once the streams that are open have ended."""
+        """Wait until the streams that are open have ended, then let go of everything; nothing more is opened."""
         ...
 
     async def close(self) -> None:

@@ -92,7 +92,7 @@ class Tunnel:
             if isinstance(message, Feed):
                 self._finder.learn(message)
             elif isinstance(message, Reach):
-                await self._finder.reach(message.access)
+                self._finder.reach(message.access)
             elif isinstance(message, Routable):
                 self._permit(message.routes)
 
