@@ -11,7 +11,7 @@ import socket
 from functools import partial
 from typing import Any
 
-from .service import Service
+from .dispatch import Dispatcher
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +24,10 @@ MAX_DATAGRAM = 4096
 class UdpServer:
     """Serves one bound socket, which it takes over."""
 
-    def __init__(self, bound: socket.socket, service: Service) -> None:
+    def __init__(self, bound: socket.socket, dispatcher: Dispatcher) -> None:
         bound.setblocking(False)
         self._socket = bound
-        self._service = service
+        self._dispatcher = dispatcher
         self.lost = 0
         """Replies that the system did not take."""
         asyncio.get_running_loop().add_reader(bound, self._drain)
@@ -37,7 +37,7 @@ class UdpServer:
         self._socket.close()
 
     def _drain(self) -> None:
-        receive, handle = self._socket.recvfrom, self._service.handle
+        receive, handle = self._socket.recvfrom, self._dispatcher.handle
         for _ in range(BUDGET):
             try:
                 data, peer = receive(MAX_DATAGRAM)

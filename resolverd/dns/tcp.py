@@ -9,8 +9,8 @@ import struct
 from collections import OrderedDict
 from contextlib import suppress
 
+from .dispatch import Dispatcher
 from .message import HEADER_SIZE
-from .service import Service
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class TcpConnection(asyncio.Protocol):
         del self._unread[:end]
         self._server.active(self, IDLE)
         self._held += 1
-        answered = self._server.service.handle(query, self._send, tcp=True)
+        answered = self._server.dispatcher.handle(query, self._send, tcp=True)
         if not answered:
             self._held -= 1
         return True
@@ -139,8 +139,8 @@ class TcpConnection(asyncio.Protocol):
 class TcpServer:
     """Serves one listening socket."""
 
-    def __init__(self, service: Service, limit: int = MAX_CONNECTIONS) -> None:
-        self.service = service
+    def __init__(self, dispatcher: Dispatcher, limit: int = MAX_CONNECTIONS) -> None:
+        self.dispatcher = dispatcher
         self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._connections: OrderedDict[TcpConnection, None] = OrderedDict()

@@ -13,24 +13,25 @@ import contextlib
 import gc
 import logging
 import socket
+from collections.abc import Iterator
 
 from resolverd import logs
 from resolverd.channel import Channel
+from resolverd.cluster.objects import EndpointSlice
+from resolverd.cluster.snapshot import Change
 from resolverd.feed import Feed, Ready, Report
 
+from .dispatch import Dispatcher
 from .holds_client import HoldsClient
 from .responder import Responder
 from .rules import DnsConfig
 from .server import UdpServer
-from .service import Service
 from .tcp import TcpServer
 
 log = logging.getLogger(__name__)
 
-SLICE = 1000
-"""Changes folded in one turn of the loop, during which nothing is answered: a few milliseconds."""
-MANY = 10_000
-"""Changes after which the garbage collector is told that what is there stays."""
+SLICE = 2000
+"""Objects and endpoints folded in one turn of the loop, during which nothing is answered: a few milliseconds."""
 REPORT_PAUSE = 1.0
 """Seconds between two reports."""
 
@@ -38,15 +39,27 @@ REPORT_PAUSE = 1.0
 async def take_in(responder: Responder, feed: Feed) -> None:
     """Fold ``feed`` in slices; it counts as in step when the last one is in."""
     before = responder.index.snapshot
-    changes = feed.changes
-    for start in range(0, len(changes) - SLICE, SLICE):
-        responder.fold(changes[start : start + SLICE], synced=before.synced and feed.synced, serial=before.serial)
+    *first, last = list(_slices(feed.changes)) or [()]
+    for changes in first:
+        responder.fold(changes, synced=before.synced and feed.synced, serial=before.serial)
         await asyncio.sleep(0)
-    rest = changes[(len(changes) - 1) // SLICE * SLICE :] if changes else ()
-    responder.fold(rest, synced=feed.synced, serial=feed.serial)
-    if len(changes) >= MANY:
-        gc.collect()
+    responder.fold(last, synced=feed.synced, serial=feed.serial)
+    if first:
         gc.freeze()
+
+
+def _slices(changes: tuple[Change, ...]) -> Iterator[tuple[Change, ...]]:
+    """``changes`` in parts of about ``SLICE`` objects and endpoints."""
+    part: list[Change] = []
+    size = 0
+    for change in changes:
+        part.append(change)
+        size += 1 + (len(change.object.endpoints) if isinstance(change.object, EndpointSlice) else 0)
+        if size >= SLICE:
+            yield tuple(part)
+            part, size = [], 0
+    if part:
+        yield tuple(part)
 
 
 def report(responder: Responder, lost: int) -> Report:
@@ -85,13 +98,13 @@ async def _receive(channel: Channel, responder: Responder) -> None:
 async def serve(channel: Channel, udp: list[socket.socket], tcp: list[socket.socket], holds: int | None) -> None:
     """Serve until the channel ends."""
     responder = Responder()
-    service = Service(responder)
+    dispatcher = Dispatcher(responder)
     if holds is not None:
-        service.holds = HoldsClient(socket.socket(fileno=holds), responder.memo.clear)
-    datagrams = [UdpServer(bound, service) for bound in udp]
+        dispatcher.holds = HoldsClient(socket.socket(fileno=holds), responder.memo.clear)
+    datagrams = [UdpServer(bound, dispatcher) for bound in udp]
     streams = []
     for listening in tcp:
-        streams.append(TcpServer(service))
+        streams.append(TcpServer(dispatcher))
         await streams[-1].listen(listening)
     await channel.send(Ready("dns"))
     reporting = asyncio.create_task(_report(channel, responder, datagrams))
@@ -105,8 +118,8 @@ async def serve(channel: Channel, udp: list[socket.socket], tcp: list[socket.soc
             server.close()
         for stream in streams:
             stream.close()
-        if service.holds is not None:
-            service.holds.close()
+        if dispatcher.holds is not None:
+            dispatcher.holds.close()
         await channel.close()
 
 
@@ -123,6 +136,8 @@ def main() -> None:
     parser.add_argument("--tcp", type=int, action="append", default=[])
     parser.add_argument("--holds", type=int)
     logs.configure("info")
+    # What stays (the Snapshot) has no cycles: looking through a large one for some would stop answers for a second.
+    gc.set_threshold(10_000, 10, 1_000_000)
     asyncio.run(_main(parser.parse_args()))
 
 

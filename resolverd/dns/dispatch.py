@@ -9,7 +9,7 @@ from .holds_client import HoldsClient
 from .responder import Reply, Responder
 
 
-class Service:
+class Dispatcher:
     """A responder and, with a tunnel, the holds that its replies wait for."""
 
     def __init__(self, responder: Responder, holds: HoldsClient | None = None) -> None:
