@@ -6,16 +6,16 @@ Here the host is itself a stage, and the stages under test are inside it.
 from __future__ import annotations
 
 import os
-import pty
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from conftest import CHECKOUT, ResolvedService
+from host_survey import killed_after, survey
+from terminal import Terminal
 
 from resolverd.demo import resolved, stage
 from resolverd.errors import HostError, NoPermissionError
@@ -27,34 +27,6 @@ DEADLINE = 30.0
 def on_stage(script: str, *options: str) -> subprocess.CompletedProcess[str]:
     command = [*STAGE, *options, "--", "bash", "-c", script]
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60)
-
-
-def survey() -> dict[str, str]:
-    """What of the host a stage must not change. /tmp is not looked at: others may be using it."""
-    looks = {
-        "links": "ip -brief link",
-        "addresses": "ip -brief address",
-        "routes": "ip route show table all; ip -6 route show table all",
-        "rules": "ip rule; ip -6 rule",
-        "rulesets": "nft list ruleset",
-        "resolver": "ls -l /etc/resolv.conf; cat /etc/resolv.conf",
-        "accounts": "cat /etc/passwd /etc/group /etc/nsswitch.conf",
-        "mounts": "cat /proc/self/mountinfo",
-        "files": "ls -lA /run /dev/shm $TMPDIR",
-        "network namespaces": "ip netns list",
-    }
-    return {what: subprocess.getoutput(command) for what, command in looks.items()}  # noqa: S605 - ours
-
-
-def processes_with(mark: str) -> list[str]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
 
 
 @pytest.mark.staged
@@ -89,28 +61,18 @@ def test_it_is_a_host_of_its_own_and_the_other_stays_as_it_was() -> None:
 
 
 @pytest.mark.staged
-def test_an_inner_stage_keeps_temporary_files_and_writes_them_for_us(tmp_path: Path) -> None:
+def test_an_inner_stage_sees_the_outer_ones_temporary_files_and_has_its_own(tmp_path: Path) -> None:
     (tmp_path / "in").write_text("from outside\n")
     done = on_stage(f'cat {tmp_path}/in; echo "$TMPDIR $RESOLVERD_STAGE"; echo back > {tmp_path}/out')
-    assert done.stdout == "from outside\n/run/tmp 1\n"
+    assert done.stdout == "from outside\n/run/tmp-inner 1\n"
     assert (tmp_path / "out").read_text() == "back\n"
 
 
 @pytest.mark.staged
 @pytest.mark.parametrize("moment", [0.0, 0.04, 0.08, 0.12, 0.16, 0.2, 0.3, 0.45, 0.7])
 def test_kill_9_at_any_moment_leaves_nothing(moment: float) -> None:
-    before, mark = survey(), f"STAGE_UNDER_TEST={uuid4()}"
-    name, _, value = mark.partition("=")
-    outermost = subprocess.Popen(
-        [*STAGE, "--internet", "--", "sleep", "600"], cwd=CHECKOUT, env=os.environ | {name: value}
-    )
-    time.sleep(moment)
-    outermost.kill()
-    outermost.wait()
-    deadline = time.monotonic() + DEADLINE
-    while (left := processes_with(mark)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert left == []
+    before = survey()
+    assert killed_after([*STAGE, "--internet", "--", "sleep", "600"], moment) == []
     assert survey() == before
 
 
@@ -133,46 +95,13 @@ def test_a_signal_reaches_the_command_and_one_that_will_not_end_is_ended(
         assert outermost.wait(DEADLINE) == code
 
 
-class Terminal:
-    """A stage with an interactive shell on a terminal of its own."""
-
-    def __init__(self) -> None:
-        self.pid, self._master = pty.fork()
-        if self.pid == 0:
-            os.chdir(CHECKOUT)
-            os.environ["PS1"] = "prompt> "
-            os.execv(sys.executable, [*STAGE, "--", "bash", "--norc", "--noediting", "-i"])  # noqa: S606
-        os.set_blocking(self._master, False)
-        self.seen = ""
-
-    def type(self, keys: str) -> None:
-        os.write(self._master, keys.encode())
-
-    def wait_for(self, text: str) -> None:
-        """Read until ``text`` is there; what came before and it is forgotten."""
-        deadline = time.monotonic() + DEADLINE
-        while text not in self.seen:
-            assert time.monotonic() < deadline, self.seen
-            try:
-                self.seen += os.read(self._master, 4096).decode()
-            except BlockingIOError:
-                time.sleep(0.01)
-        self.seen = self.seen.partition(text)[2]
-
-    def end(self) -> int:
-        try:
-            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        finally:
-            os.close(self._master)
-
-
 @pytest.mark.staged
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of forkpty.*:DeprecationWarning")
 def test_a_terminal_is_passed_through_with_job_control() -> None:
-    terminal = Terminal()
+    terminal = Terminal([*STAGE, "--", "bash", "--norc", "--noediting", "-i"], PS1="prompt> ")
     terminal.wait_for("prompt> ")
     terminal.type("echo history=$HISTFILE\n")
-    terminal.wait_for("history=/run/tmp/")  # and not in the home folder
+    terminal.wait_for("history=/run/tmp-inner/")  # and not in the home folder
     terminal.type("tty; echo flags=$-\n")
     terminal.wait_for("/dev/pts/")
     terminal.wait_for("m")  # job control is on

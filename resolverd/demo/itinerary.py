@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from .internet import QUERIES
 from .steps import Step
 
 CONFIGURATION = """\
@@ -32,12 +33,16 @@ def _greeting(namespace: str) -> str:
 
 
 _HOST = "(ip -brief link; ip route; ip rule; resolvectl domain; resolvectl dns; resolvectl default-route)"
-_NAMESPACE = {"metadata": {"name": "staging"}}
+_NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "staging"}}
 _SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
     "metadata": {"name": "web"},
     "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
 }
 _POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
     "metadata": {"name": "web-1", "labels": {"app": "web"}},
     "spec": {"containers": [{"name": "web", "ports": [{"containerPort": 8080}]}]},
 }
@@ -109,6 +114,12 @@ TOUR = (
         "And a service in the namespace rs still has its long name",
         "curl http://web.rs.svc.cluster.local/",
         expect=(_greeting("rs"),),
+    ),
+    Step(
+        "What the internet was asked meanwhile: nothing about the cluster's names",
+        f"sort -u {QUERIES}",
+        expect=(r"^A docs\.rs$",),
+        never=(r"cluster\.local", "kubernetes", "shop"),
     ),
 )
 

@@ -5,7 +5,7 @@ host: private mounts, network, processes, IPC and host name; its own copy of /et
 systemd-resolved's; an empty /run; temporary files in /run/tmp (``TMPDIR``); loopback and nothing else on the network,
 or with ``--internet`` the stand-in of :mod:`resolverd.demo.internet`. Everything is gone when COMMAND ends, and when
 the calling process is killed, kill -9 included. The exit code is COMMAND's. ``RESOLVERD_STAGE=1`` is set inside.
-Stages nest; the inner one keeps the outer one's temporary files.
+Stages nest; the inner one sees the outer one's temporary files, and makes its own in /run/tmp-inner.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from . import internet, keeper, namespaces, services
 from .programs import output_of
 from .resolved import Resolved, find
 
-TEMPORARY = Path("/run/tmp")
+_TEMPORARY = Path("/run/tmp")
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a private one is mounted over it
 PROGRAMS = services.FOLDER / "bin"
 _NEEDED = {"dbus-daemon": "dbus-daemon", "dbus-send": "dbus-bin", "ip": "iproute2", "mount": "mount"}
@@ -122,16 +122,21 @@ def _furnish(programs: Resolved, with_internet: bool) -> None:
 
 
 def _furnish_run() -> None:
-    outer = os.open(TEMPORARY, os.O_PATH) if "RESOLVERD_STAGE" in os.environ else None
+    """An empty /run with a folder for temporary files. One that is there already, an outer stage's, keeps its place."""
+    outer = Path(os.environ.get("TMPDIR", "/"))
+    kept = os.open(outer, os.O_PATH) if outer.is_relative_to("/run") and outer.is_dir() else None
     output_of(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"])
     services.FOLDER.mkdir()
     PROGRAMS.mkdir()
-    TEMPORARY.mkdir()
-    TEMPORARY.chmod(0o1777)
-    if outer is not None:
+    temporary = _TEMPORARY if outer != _TEMPORARY else Path(f"{_TEMPORARY}-inner")
+    temporary.mkdir()
+    temporary.chmod(0o1777)
+    os.environ["TMPDIR"] = str(temporary)
+    if kept is not None:
+        outer.mkdir(parents=True)
         # By descriptor, since the path leads to the new /run by now; mount must not turn it into a path first.
-        output_of(["mount", "--no-canonicalize", "--bind", f"/proc/{os.getpid()}/fd/{outer}", str(TEMPORARY)])
-        os.close(outer)
+        output_of(["mount", "--no-canonicalize", "--bind", f"/proc/{os.getpid()}/fd/{kept}", str(outer)])
+        os.close(kept)
 
 
 def _furnish_etc() -> None:
@@ -166,11 +171,10 @@ def _set_environment(programs: Resolved) -> None:
         del os.environ[name]  # a proxy of the host's cannot be reached from here, and would get the cluster's names
     os.environ |= {
         "RESOLVERD_STAGE": "1",
-        "TMPDIR": str(TEMPORARY),
         "PATH": f"{PROGRAMS}:{_search_path()}",
         # What interactive programs would otherwise leave in the home folder.
-        "HISTFILE": str(TEMPORARY / "history"),
-        "KUBECACHEDIR": str(TEMPORARY / "kubectl"),
+        "HISTFILE": f"{os.environ['TMPDIR']}/history",
+        "KUBECACHEDIR": f"{os.environ['TMPDIR']}/kubectl",
     }
     # The wrapper keeps the private libraries out of every other program's environment.
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in programs.environment().items())
