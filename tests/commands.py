@@ -76,6 +76,7 @@ async def _start(
     arguments: tuple[str, ...], user: int | None, environment: Mapping[str, str], output: int = asyncio.subprocess.PIPE
 ) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
+        *(() if user is None else _as_user(user)),
         sys.executable,
         "-m",
         "resolverd",
@@ -84,7 +85,23 @@ async def _start(
         stdout=output,
         stderr=output,
         env={**os.environ, **environment},
-        user=user,
-        group=user,
-        extra_groups=None if user is None else [],
     )
+
+
+def _as_user(user: int) -> list[str]:
+    """The command that becomes ``user``, in mounts of its own where that user can reach Python and the checkout.
+
+    Both may lie in the home folder of root, which nobody else may enter: there it has nothing but the two.
+    """
+    needed = {str(Path(path).resolve()) for path in (sys.base_prefix, sys.prefix, Path(__file__).parents[1])}
+    script = ["set -e", "[ -z $TMPDIR ] || chmod -R go+X $TMPDIR"]
+    closed = {str(top) for path in needed for top in Path(path).parents if not top.stat().st_mode & 0o001}
+    for number, top in enumerate(sorted(closed)):
+        kept = sorted(path for path in needed if Path(top) in Path(path).parents)
+        for which, path in enumerate(kept):
+            script += [f"mkdir -p /run/kept/{number}-{which}", f"mount --bind {path} /run/kept/{number}-{which}"]
+        script.append(f"mount -t tmpfs -o mode=755 none {top}")
+        for which, path in enumerate(kept):
+            script += [f"mkdir -p {path}", f"mount --bind /run/kept/{number}-{which} {path}"]
+    script.append(f'exec setpriv --reuid {user} --regid {user} --clear-groups "$@"')
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(script), "sh"]

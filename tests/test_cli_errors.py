@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -67,7 +68,7 @@ async def test_an_api_server_that_refuses_us(tmp_path: Path) -> None:
         check(finished, 5, "Unauthorized", "log in")
         assert "wrong-secret" not in finished.err
         finished = await run(tmp_path, *PLAIN, "--kubeconfig", kubeconfig(tmp_path, cluster))
-        check(finished, 5, 'cannot list resource "namespaces"', "--namespace NS")
+        check(finished, 5, "cannot list resource", "--namespace NS")
 
 
 async def test_a_port_in_use(tmp_path: Path, cluster: DemoCluster) -> None:
@@ -110,7 +111,8 @@ async def test_no_bus(tmp_path: Path, cluster: DemoCluster) -> None:
 @pytest.mark.staged
 async def test_no_tun(tmp_path: Path, cluster: DemoCluster) -> None:
     file = kubeconfig(tmp_path, cluster)
-    command = f"mount -t tmpfs none /dev/net && python -m resolverd run --kubeconfig {file} --state-dir {tmp_path}/s"
+    run = f"{sys.executable} -m resolverd run --kubeconfig {file} --state-dir {tmp_path}/s"
+    command = f"mount -t tmpfs none /dev/net && {run}"
     check(await shell(f"unshare --mount sh -c '{command}'"), 6, "/dev/net/tun", "modprobe tun")
 
 
@@ -124,8 +126,7 @@ async def test_a_device_of_that_name(tmp_path: Path, cluster: DemoCluster) -> No
 @pytest.mark.staged
 async def test_not_root(tmp_path: Path, cluster: DemoCluster) -> None:
     file = kubeconfig(tmp_path, cluster)
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o777)
+    tmp_path.chmod(0o777)
     state = ("--state-dir", str(tmp_path / "state"))
     check(await resolverd("run", "--kubeconfig", file, *state, user=NOBODY), 4, "root")
     check(await resolverd("up", "--kubeconfig", file, *state, user=NOBODY), 4, "root")

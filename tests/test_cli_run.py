@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -125,7 +124,7 @@ async def test_status_says_that_the_cluster_is_away_and_names_still_resolve(serv
             await asyncio.sleep(0.05)
     (check,) = [check for check in document["checks"] if not check["ok"]]
     assert check["id"] == "cluster"
-    assert (await server.answer("web.shop")).startswith("10.96.")
+    assert (await server.answer("kubernetes.default")).startswith("10.96.")
 
 
 async def test_down_stops_it_and_leaves_nothing(server: Plain) -> None:
@@ -153,7 +152,7 @@ async def test_after_kill_9_the_workers_are_gone_and_a_new_one_can_start(tmp_pat
                 while any(Path(f"/proc/{pid}").exists() for pid in children):
                     await asyncio.sleep(0.02)
         async with plain(tmp_path, cluster) as one:
-            assert (await one.answer("web.shop")).startswith("10.96.")
+            assert (await one.answer("kubernetes.default")).startswith("10.96.")
 
 
 async def test_two_at_once_are_refused(server: Plain, tmp_path: Path) -> None:
@@ -165,12 +164,11 @@ async def test_two_at_once_are_refused(server: Plain, tmp_path: Path) -> None:
     assert (await server.status())["state"] == "healthy"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.staged
 async def test_without_root(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o777)
+    tmp_path.chmod(0o777)
     async with DemoCluster() as cluster, plain(tmp_path, cluster, NOBODY) as one:
-        assert (await one.answer("web.shop")).startswith("10.96.")
+        assert (await one.answer("kubernetes.default")).startswith("10.96.")
 
 
 def _children(pid: int) -> list[str]:

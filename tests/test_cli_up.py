@@ -43,7 +43,7 @@ class Laptop:
         )  # fmt: skip
 
     async def daemon(self) -> int:
-        (pid,) = (await shell("pgrep -f -- '-m resolverd run'")).out.split()
+        (pid,) = (await shell("pgrep -f '[r]esolverd run'")).out.split()
         return int(pid)
 
     async def children(self) -> list[str]:
