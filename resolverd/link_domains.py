@@ -6,9 +6,9 @@ routing domain too, so nothing reaches the host unfiltered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import collapse_addresses
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from itertools import islice
 from typing import NamedTuple
 
@@ -107,17 +107,19 @@ def _namespaces(settings: Settings, snapshot: Snapshot) -> Iterable[str]:
     return (name for name in snapshot.namespaces if not only or name in only)
 
 
-def _reverse_zones(ranges: Iterable[Network]) -> tuple[list[str], list[Network]]:
+def _reverse_zones(ranges: Collection[Network]) -> tuple[list[str], list[Network]]:
     """The reverse zones of ``ranges``, and those ranges that would need too many."""
     zones: list[str] = []
     uncut: list[Network] = []
-    for version in (4, 6):
-        for network in collapse_addresses(each for each in ranges if each.version == version):
-            some = list(islice(reverse_zones(network), MAX_REVERSE_ZONES + 1))
-            if len(some) > MAX_REVERSE_ZONES:
-                uncut.append(network)
-            else:
-                zones += some
+    v4 = collapse_addresses(each for each in ranges if isinstance(each, IPv4Network))
+    v6 = collapse_addresses(each for each in ranges if isinstance(each, IPv6Network))
+    merged: list[Network] = [*v4, *v6]
+    for network in merged:
+        some = list(islice(reverse_zones(network), MAX_REVERSE_ZONES + 1))
+        if len(some) > MAX_REVERSE_ZONES:
+            uncut.append(network)
+        else:
+            zones += some
     return zones, uncut
 
 
