@@ -12,6 +12,8 @@ from resolverd.names import Address
 
 log = logging.getLogger(__name__)
 
+ANEW = 0
+"""Number of a reply that answers nothing: this process has just begun, so everything must be asked for again."""
 _BUDGET = 32
 
 
@@ -24,6 +26,7 @@ class HoldsServer:
         self._end = end
         self._hold = hold
         asyncio.get_running_loop().add_reader(end, self._serve)
+        self._reply(ANEW)
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._end)
@@ -52,6 +55,9 @@ class HoldsServer:
             self._hold(addresses)
         except OSError as error:
             log.error("adding routes: %s", error.strerror)
+        self._reply(number)
+
+    def _reply(self, number: int) -> None:
         try:
             self._end.send(encode_reply(number))
         except (BlockingIOError, ConnectionError):  # it has stopped listening, and answers without us
