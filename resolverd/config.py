@@ -61,7 +61,7 @@ def load(named: str, flags: Mapping[str, Any], environment: Mapping[str, str] = 
 def _from_flags(flags: Mapping[str, Any], mistakes: list[str]) -> Iterator[Given]:
     for key, value in flags.items():
         section, _, name = key.partition(".")
-        yield from _checked(section, name, value, f"--{name}", mistakes)
+        yield from _checked(section, name, value, f"--{_spelled(name)}", mistakes)
 
 
 def _from_file(path: Path, mistakes: list[str]) -> list[Given]:

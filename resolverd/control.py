@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ MODE = 0o660
 class Controlled(Protocol):
     """What the socket may ask of the daemon."""
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """The status document of the contract."""
 
     def stop(self) -> None:
@@ -60,16 +60,16 @@ def _bind(path: Path) -> socket.socket:
     return bound
 
 
-def _answer(make: Callable[[], dict[str, Any]]) -> Callable[[web.Request], Any]:
+def _answer(make: Callable[[], Awaitable[dict[str, Any]]]) -> Callable[[web.Request], Any]:
     async def handle(_: web.Request) -> web.Response:
-        return web.json_response(make())
+        return web.json_response(await make())
 
     return handle
 
 
 def _health(daemon: Controlled) -> Callable[[web.Request], Any]:
     async def handle(_: web.Request) -> web.Response:
-        failed = [check for check in daemon.status()["checks"] if not check["ok"]]
+        failed = [check for check in (await daemon.status())["checks"] if not check["ok"]]
         return web.json_response({"ok": not failed, "failed": failed}, status=503 if failed else 200)
 
     return handle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -17,7 +18,7 @@ from resolverd.cluster.kubeconfig import KubeContext, invoker
 from resolverd.cluster.snapshot import Change, Touched, everything
 from resolverd.dns.rules import DnsConfig
 from resolverd.errors import ResolverdError
-from resolverd.feed import Feed, Reach, Report, Routable, Unauthorized
+from resolverd.feed import Ask, Feed, Reach, Report, Routable, Unauthorized
 from resolverd.host import ResolverBackend
 from resolverd.plan import ClusterFacts, HostPlan, make
 from resolverd.reconcile import Reconciler
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 
 DOMAIN = "cluster.local"
 """The cluster domain, unless the settings name another."""
+
+ASK_DEADLINE = 0.3
+"""Seconds a worker has to say how it is when ``status`` is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._plan = HostPlan()
         self._reports: dict[str, dict[str, Any]] = {"dns": {}, "tunnel": {}}
+        self._told = {name: asyncio.Event() for name in self._reports}
         self._follower = Follower(settings.cluster, invoker(), self._on_change, self._on_context)
         self._reconciler = Reconciler(host.backend, lambda _: self._replan())
         self._holds = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -86,7 +91,8 @@ class Daemon:
 
     # What the control socket may ask.
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
+        await self._ask_workers()
         context, snapshot = self._follower.context, self._follower.snapshot
         tried = probe.choose(snapshot, context.namespace, self._domain) if context else None
         return status.document(
@@ -107,6 +113,17 @@ class Daemon:
                 probe=tried,
             )
         )
+
+    async def _ask_workers(self) -> None:
+        """Have what the workers say of themselves as it is now; of one that does not answer, as it was."""
+        asked = [worker for worker in self._workers() if worker.ready.is_set()]
+        for worker in asked:
+            self._told[worker.name].clear()
+            worker.tell(Ask())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ASK_DEADLINE):
+                for worker in asked:
+                    await self._told[worker.name].wait()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -190,6 +207,7 @@ class Daemon:
     def _on_message(self, message: Any) -> None:
         if isinstance(message, Report):
             self._reports[message.worker] = dict(message.values)
+            self._told[message.worker].set()
         elif isinstance(message, Unauthorized):
             self._follower.renew()
 

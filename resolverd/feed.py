@@ -39,8 +39,13 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """To a worker: report now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """From a worker, about once a second when something changed: its part of ``status``."""
+    """From a worker, when something changed or it was asked: its part of ``status``."""
 
     worker: str
     """``dns`` or ``tunnel``."""

@@ -7,7 +7,6 @@ the memo. Everything else is parsed, answered and prepared.
 from __future__ import annotations
 
 import struct
-from collections import Counter
 from dataclasses import dataclass
 
 from resolverd.cluster.snapshot import Change, Touched, fold
@@ -39,6 +38,8 @@ _HEAD = struct.Struct("!HH")
 _AD = 0x0020
 _OPT_START = b"\0\0\x29"
 _OPT_SIZE = 11
+_VARIANTS = tuple(bytes((number,)) for number in range(8))
+"""What else a reply depends on: 4 TCP, 1 EDNS, 2 DO."""
 
 HEADS = {
     struct.pack("!HHHHH", flags, 1, 0, 0, has_opt): (QR | flags & ~_AD, has_opt)
@@ -56,13 +57,8 @@ class Reply:
     prepared: Prepared
 
 
-@dataclass(frozen=True, slots=True)
-class _Common:
-    """A common question found in a message."""
-
-    flags: int
-    key: bytes
-    question: bytes
+_Common = tuple[int, bytes, bytes]
+"""A common question found in a message: the flags its reply begins with, its key in the memo, its octets."""
 
 
 class Responder:
@@ -72,7 +68,7 @@ class Responder:
         self.index = RecordIndex()
         self.config = config or DnsConfig()
         self.memo = Memo(memo_limit)
-        self.rcodes: Counter[Rcode] = Counter()
+        self._rcodes = [0] * (max(Rcode) + 1)
         self.hits = 0
         self._turn = 0
         self._serial = b"\0\0\0\0"
@@ -80,7 +76,12 @@ class Responder:
     @property
     def queries(self) -> int:
         """Messages that were replied to."""
-        return self.rcodes.total()
+        return sum(self._rcodes)
+
+    @property
+    def rcodes(self) -> dict[str, int]:
+        """Replies by the names of their codes; those that never occurred are left out."""
+        return {rcode.name: self._rcodes[rcode] for rcode in Rcode if self._rcodes[rcode]}
 
     def configure(self, config: DnsConfig) -> None:
         """Answer by ``config`` from now on."""
@@ -106,10 +107,11 @@ class Responder:
         """
         common = _common(data, tcp)
         if common is not None:
-            prepared = self.memo.entries.get(common.key)
+            flags, key, question = common
+            prepared = self.memo.entries.get(key)
             if prepared is not None:
                 self.hits += 1
-                return self._finish(data, common.flags, common.question, prepared)
+                return self._finish(data, flags, question, prepared)
         if len(data) < HEADER_SIZE:
             return None
         flags = HEADER.unpack_from(data)[1]
@@ -126,8 +128,8 @@ class Responder:
             return self._error(data, flags, Rcode.FORMERR)
         found = self._answer(query)
         prepared = prepare(query.name, found, query.edns, _limit(query.edns, tcp))
-        if common is not None and found.lasting and common.question == query.question:
-            self.memo.put(common.key, prepared, found.depends)
+        if common is not None and found.lasting and common[2] == query.question:
+            self.memo.put(common[1], prepared, found.depends)
         return self._finish(data, QR | flags & (RD | CD), query.question, prepared)
 
     def _answer(self, query: Query) -> Answer:
@@ -138,14 +140,14 @@ class Responder:
         return answer(query.name, query.type, self.index, self.config)
 
     def _finish(self, data: bytes, flags: int, question: bytes, prepared: Prepared) -> Reply:
-        self.rcodes[prepared.rcode] += 1
+        self._rcodes[prepared.rcode] += 1
         self._turn += 1
         head = data[:2] + (flags | prepared.flags).to_bytes(2, "big") + prepared.counts
         return Reply(head + question + prepared.tail(self._turn, self._serial), prepared)
 
     def _error(self, data: bytes, flags: int, rcode: Rcode) -> bytes:
         """A bare header: what could not be understood is not repeated."""
-        self.rcodes[rcode] += 1
+        self._rcodes[rcode] += 1
         opcode = flags & OPCODE_MASK << OPCODE_SHIFT
         return data[:2] + struct.pack("!HHHHH", QR | opcode | flags & RD | rcode, 0, 0, 0, 0)
 
@@ -184,7 +186,7 @@ def _common(data: bytes, tcp: bool) -> _Common | None:
     elif len(data) != end:
         return None
     question = data[HEADER_SIZE:end]
-    return _Common(flags, question[:-4].lower() + question[-4:] + bytes((variant,)), question)
+    return flags, question[:-4].lower() + question[-4:] + _VARIANTS[variant], question
 
 
 def _are_options(data: bytes, offset: int) -> bool:

@@ -19,7 +19,8 @@ from resolverd import logs
 from resolverd.channel import Channel
 from resolverd.cluster.objects import EndpointSlice
 from resolverd.cluster.snapshot import Change
-from resolverd.feed import Feed, Ready, Report
+from resolverd.feed import Ask, Feed, Ready
+from resolverd.reporting import Reporter
 
 from .dispatch import Dispatcher
 from .holds_client import HoldsClient
@@ -32,8 +33,6 @@ log = logging.getLogger(__name__)
 
 SLICE = 2000
 """Objects and endpoints folded in one turn of the loop, during which nothing is answered: a few milliseconds."""
-REPORT_PAUSE = 1.0
-"""Seconds between two reports."""
 
 
 async def take_in(responder: Responder, feed: Feed) -> None:
@@ -62,25 +61,13 @@ def _slices(changes: tuple[Change, ...]) -> Iterator[tuple[Change, ...]]:
         yield tuple(part)
 
 
-def report(responder: Responder, lost: int) -> Report:
+def report(responder: Responder, lost: int) -> dict[str, object]:
     """The worker's part of ``status``."""
-    rcodes = {rcode.name: count for rcode, count in sorted(responder.rcodes.items())}
-    values = {"queries": responder.queries, "rcodes": rcodes, "memo-hits": responder.hits, "lost-replies": lost}
-    return Report("dns", values)
+    counted = {"queries": responder.queries, "rcodes": dict(responder.rcodes)}
+    return {**counted, "memo-hits": responder.hits, "lost-replies": lost}
 
 
-async def _report(channel: Channel, responder: Responder, udp: list[UdpServer]) -> None:
-    """Report at most once in ``REPORT_PAUSE``, when something changed."""
-    told = None
-    while True:
-        now = report(responder, sum(server.lost for server in udp))
-        if now != told:
-            await channel.send(now)
-            told = now
-        await asyncio.sleep(REPORT_PAUSE)
-
-
-async def _receive(channel: Channel, responder: Responder) -> None:
+async def _receive(channel: Channel, responder: Responder, reporter: Reporter) -> None:
     """Take in what the daemon says until it stops."""
     while True:
         try:
@@ -91,6 +78,8 @@ async def _receive(channel: Channel, responder: Responder) -> None:
             responder.configure(message)
         elif isinstance(message, Feed):
             await take_in(responder, message)
+        elif isinstance(message, Ask):
+            reporter.ask()
         else:
             log.error("not for the DNS process: %s", type(message).__name__)
 
@@ -107,9 +96,10 @@ async def serve(channel: Channel, udp: list[socket.socket], tcp: list[socket.soc
         streams.append(TcpServer(dispatcher))
         await streams[-1].listen(listening)
     await channel.send(Ready("dns"))
-    reporting = asyncio.create_task(_report(channel, responder, datagrams))
+    reporter = Reporter("dns", channel, lambda: report(responder, sum(server.lost for server in datagrams)))
+    reporting = asyncio.create_task(reporter.run())
     try:
-        await _receive(channel, responder)
+        await _receive(channel, responder, reporter)
     finally:
         reporting.cancel()
         with contextlib.suppress(asyncio.CancelledError, ConnectionError):

@@ -19,8 +19,9 @@ from typing import Any
 from resolverd import logs
 from resolverd.channel import Channel
 from resolverd.errors import ExitCode, ResolverdError
-from resolverd.feed import Feed, Reach, Ready, Report, Routable, Unauthorized
+from resolverd.feed import Ask, Feed, Reach, Ready, Report, Routable, Unauthorized
 from resolverd.host import HostRoutes
+from resolverd.reporting import Reporter
 
 from .copying import CopyLoop
 from .finding import StreamFinder
@@ -34,7 +35,6 @@ from .transport import named
 log = logging.getLogger(__name__)
 
 NAME = "tunnel"
-REPORT_INTERVAL = 1.0
 TIDY_INTERVAL = 30.0
 UNAUTHORIZED_INTERVAL = 5.0
 """Seconds between two requests for fresh credentials."""
@@ -60,12 +60,15 @@ class Tunnel:
         )
         self._never: HostRoutes = HostRoutes()
         self._unauthorized = asyncio.Event()
+        self._reporter = Reporter(NAME, channel, self._values)
 
     async def run(self) -> None:
         """Until the channel ends. Raises ResolverdError when the device is gone."""
         self._copying.start(self._gate.admit)
         await self._channel.send(Ready(NAME))
-        tasks = [asyncio.create_task(part) for part in (self._receive(), self._report(), self._tidy(), self._ask())]
+        tasks = [
+            asyncio.create_task(part) for part in (self._receive(), self._reporter.run(), self._tidy(), self._ask())
+        ]
         try:
             done, _ = await asyncio.wait([*tasks, self._copying.failed], return_when=asyncio.FIRST_COMPLETED)
             for ended in done:
@@ -95,6 +98,8 @@ class Tunnel:
                 self._finder.reach(message.access)
             elif isinstance(message, Routable):
                 self._permit(message.routes)
+            elif isinstance(message, Ask):
+                self._reporter.ask()
 
     def _permit(self, routes: HostRoutes) -> None:
         self._never = routes
@@ -102,15 +107,6 @@ class Tunnel:
             self._routes.permit(routes)
         except OSError as error:
             log.error("changing routes: %s", error.strerror)
-
-    async def _report(self) -> None:
-        before: dict[str, Any] = {}
-        while True:
-            now = self._values()
-            if now != before:
-                await self._channel.send(Report(NAME, now))
-                before = now
-            await asyncio.sleep(REPORT_INTERVAL)
 
     async def _tidy(self) -> None:
         while True:
