@@ -100,7 +100,7 @@ class PortForward:
         except BaseException:
             self._ended()
             raise
-        stream = PortForwardStream(websocket, lambda: self._remember(target), self._ended)
+        stream = PortForwardStream(websocket, lambda ok: self._remember(target, ok), self._ended)
         try:
             if websocket.protocol != PROTOCOL:
                 raise self._failed(f"the API server does not speak {PROTOCOL}")
@@ -108,14 +108,15 @@ class PortForward:
             await stream.await_announcements(target.port)
             await stream.await_acceptance(0 if target in self._answered else GRACE)
         except BaseException:
-            self._answered.pop(target, None)
             await stream.close()
             raise
         return stream
 
-    def _remember(self, target: Target) -> None:
+    def _remember(self, target: Target, answers: bool) -> None:
+        """Note that a port has sent data, or that the node had an error to tell."""
         self._answered.pop(target, None)
-        self._answered[target] = None
+        if answers:
+            self._answered[target] = None
         if len(self._answered) > REMEMBERED:
             del self._answered[next(iter(self._answered))]
 
@@ -152,11 +153,11 @@ class PortForwardStream:
     def __init__(
         self,
         websocket: ClientWebSocketResponse,
-        on_answer: Callable[[], None],
+        on_word: Callable[[bool], None],
         on_end: Callable[[], None],
     ) -> None:
         self._websocket = websocket
-        self._on_answer = on_answer
+        self._on_word = on_word
         self._on_end = on_end
         self._answered = False
         self._closed = False
@@ -220,19 +221,17 @@ class PortForwardStream:
             if message.type is WSMsgType.BINARY:
                 frame: bytes = message.data
                 if frame[:1] == b"\0" and len(frame) > 1:
-                    self._note_answer()
+                    if not self._answered:
+                        self._answered = True
+                        self._on_word(True)
                     return frame[1:]
                 if frame[:1] == b"\1" and len(frame) > 1:
+                    self._on_word(False)
                     raise _PodError(one_line(frame[1:].decode(errors="replace")))
             elif message.type is WSMsgType.CLOSE and message.data in (WSCloseCode.OK, 0, None):
                 return b""
             elif message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
                 raise StreamBrokenError("the websocket ended without a close frame")
-
-    def _note_answer(self) -> None:
-        if not self._answered:
-            self._answered = True
-            self._on_answer()
 
 
 class _PodError(StreamBrokenError):
