@@ -107,14 +107,14 @@ def source(packet: Octets) -> Address:
 
 def opening(packet: Octets) -> Opening:
     """The ends of a packet of kind SYN."""
-    header = _header_length(packet)
+    header = header_length(packet)
     client_port, port = struct.unpack_from("!HH", packet, header)
     return Opening(source(packet), client_port, destination(packet), port)
 
 
 def reset(syn: Octets) -> bytes:
     """The RST that refuses ``syn`` (RFC 9293 3.10.7.1): the client sees "connection refused"."""
-    header = _header_length(syn)
+    header = header_length(syn)
     client_port, port, sequence = struct.unpack_from("!HHI", syn, header)
     data = len(syn) - header - (syn[header + 12] >> 4) * 4
     acknowledged = (sequence + 1 + data) & 0xFFFFFFFF
@@ -146,7 +146,8 @@ def may_be_answered(packet: Octets) -> bool:
     return True
 
 
-def _header_length(packet: Octets) -> int:
+def header_length(packet: Octets) -> int:
+    """Octets of the IP header, extension headers aside."""
     return (packet[0] & 15) * 4 if packet[0] >> 4 == 4 else 40
 
 

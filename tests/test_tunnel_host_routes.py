@@ -1,0 +1,198 @@
+"""Host routes: which addresses may have one, when they come and when they go."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from resolverd.host import HostRoutes
+from resolverd.names import Address, Network
+from resolverd_tunnel import host_routes
+from resolverd_tunnel.host_routes import KEEP, RouteKeeper, withheld
+from resolverd_tunnel.netlink import LOCAL, UNICAST, Route
+
+OURS, OTHER = 7, 2
+CLUSTER = HostRoutes((ip_network("10.96.0.0/16"), ip_network("fd00:10:96::/112")))
+WEB, API, WEB6 = ip_address("10.96.0.7"), ip_address("10.96.0.8"), ip_address("fd00:10:96::7")
+
+
+@dataclass
+class FakeTable:
+    """A routing table: longest prefix wins."""
+
+    entries: list[Route] = field(default_factory=list)
+
+    def add_routes(self, networks: Sequence[Network], ifindex: int) -> dict[Network, OSError]:
+        failed: dict[Network, OSError] = {}
+        for network in networks:
+            if any(entry.network == network for entry in self.entries):
+                failed[network] = OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+            else:
+                self.entries.append(Route(network, ifindex, UNICAST, gateway=False, ours=True))
+        return failed
+
+    def remove_routes(self, networks: Sequence[Network], ifindex: int) -> dict[Network, OSError]:
+        failed: dict[Network, OSError] = {}
+        for network in networks:
+            kept = [entry for entry in self.entries if (entry.network, entry.ifindex) != (network, ifindex)]
+            if len(kept) == len(self.entries):
+                failed[network] = OSError(errno.ESRCH, os.strerror(errno.ESRCH))
+            self.entries = kept
+        return failed
+
+    def routes(self, ifindex: int) -> list[Route]:
+        return [entry for entry in self.entries if entry.ifindex == ifindex]
+
+    def match(self, addresses: Sequence[Address]) -> dict[Address, Route]:
+        found = {}
+        for address in addresses:
+            fitting = [entry for entry in self.entries if address in entry.network]
+            if fitting:
+                found[address] = max(fitting, key=lambda entry: entry.network.prefixlen)
+        return found
+
+    def ours(self) -> set[str]:
+        return {str(entry.network) for entry in self.routes(OURS)}
+
+
+@dataclass
+class Clock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def table() -> FakeTable:
+    return FakeTable([Route(ip_network("0.0.0.0/0"), OTHER, UNICAST, gateway=True)])
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def keeper(table: FakeTable, clock: Clock) -> RouteKeeper:
+    made = RouteKeeper(table, OURS, clock)
+    made.permit(CLUSTER)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("allowed", "never", "address", "reason"),
+    [
+        (["10.0.0.0/8"], [], "10.96.0.7", ""),
+        (["10.0.0.0/8"], [], "11.0.0.1", "outside-cluster-ranges"),
+        ([], [], "10.96.0.7", "outside-cluster-ranges"),
+        (["10.0.0.0/8"], ["10.96.0.0/16"], "10.96.0.7", "never"),
+        (["10.96.0.7/32"], ["10.96.0.0/16"], "10.96.0.7", ""),
+        (["10.96.0.0/16"], ["10.96.0.0/16"], "10.96.0.7", "never"),
+        (["10.96.0.0/16"], ["10.0.0.0/8"], "10.96.0.7", ""),
+        (["fd00::/8"], ["fd00::7/128"], "fd00::7", "never"),
+        (["fd00::/8"], ["10.0.0.0/8"], "fd00::8", ""),
+        (["0.0.0.0/0"], [], "127.0.0.53", "loopback"),
+        (["127.0.0.53/32"], [], "127.0.0.53", "loopback"),
+        (["169.254.169.254/32"], [], "169.254.169.254", "link-local"),
+        (["0.0.0.0/0"], [], "224.0.0.251", "multicast"),
+        (["0.0.0.0/0"], [], "255.255.255.255", "broadcast"),
+        (["0.0.0.0/0"], [], "0.0.0.0", "this-network"),
+        (["::/0"], [], "::1", "loopback"),
+        (["::/0"], [], "fe80::1", "link-local"),
+        (["::/0"], [], "ff02::1", "multicast"),
+    ],
+)
+def test_what_may_be_routed(allowed: list[str], never: list[str], address: str, reason: str) -> None:
+    routes = HostRoutes(tuple(map(ip_network, allowed)), tuple((ip_network(text), "never") for text in never))
+    assert withheld(routes, ip_address(address)) == reason
+
+
+def test_a_held_address_is_routed_and_nothing_else(keeper: RouteKeeper, table: FakeTable) -> None:
+    keeper.hold([WEB, WEB6, ip_address("192.0.2.1")])
+    keeper.hold([WEB])
+    assert table.ours() == {"10.96.0.7/32", "fd00:10:96::7/128"}
+    assert keeper.skipped == {ip_address("192.0.2.1"): "outside-cluster-ranges"}
+
+
+def test_what_was_held_before_it_was_known_what_may_be_routed(table: FakeTable, clock: Clock) -> None:
+    keeper = RouteKeeper(table, OURS, clock)
+    keeper.hold([WEB])
+    assert not table.ours()
+    assert not keeper.skipped
+    keeper.permit(CLUSTER)
+    assert table.ours() == {"10.96.0.7/32"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (Route(ip_network("10.96.0.7/32"), OTHER, LOCAL, gateway=False), "own-address"),
+        (Route(ip_network("10.96.0.0/24"), OTHER, UNICAST, gateway=False), "own-subnet"),
+        (Route(ip_network("10.96.0.7/32"), OTHER, UNICAST, gateway=True), "foreign-route"),
+        (Route(ip_network("10.96.0.0/16"), OTHER, UNICAST, gateway=True), ""),
+        (Route(ip_network("10.0.0.0/8"), 0, UNICAST, gateway=False), ""),
+        (Route(ip_network("0.0.0.0/0"), OTHER, UNICAST, gateway=False), ""),
+    ],
+)
+def test_what_the_host_is_joined_to_stays_its_own(
+    keeper: RouteKeeper, table: FakeTable, entry: Route, reason: str
+) -> None:
+    table.entries.append(entry)
+    keeper.hold([WEB])
+    assert keeper.skipped.get(WEB, "") == reason
+    assert (table.ours() == {"10.96.0.7/32"}) is (reason == "")
+    table.entries.remove(entry)
+    keeper.tidy(lambda _: False)
+    assert table.ours() == {"10.96.0.7/32"}
+
+
+def test_a_route_outlives_the_last_answer_for_a_while_and_any_connection(
+    keeper: RouteKeeper, table: FakeTable, clock: Clock
+) -> None:
+    keeper.hold([WEB, API, WEB6])
+    clock.now += KEEP - 1
+    keeper.hold([API])
+    clock.now += 2
+    keeper.tidy(lambda address: address == WEB6)
+    assert table.ours() == {"10.96.0.8/32", "fd00:10:96::7/128"}
+    keeper.tidy(lambda _: False)
+    assert table.ours() == {"10.96.0.8/32"}
+
+
+def test_less_is_allowed_then_more_again(keeper: RouteKeeper, table: FakeTable) -> None:
+    keeper.hold([WEB, API])
+    keeper.permit(HostRoutes(CLUSTER.allowed, ((ip_network(WEB), "api-server"),)))
+    assert table.ours() == {"10.96.0.8/32"}
+    assert keeper.skipped == {WEB: "api-server"}
+    keeper.permit(CLUSTER)
+    assert table.ours() == {"10.96.0.7/32", "10.96.0.8/32"}
+    assert not keeper.skipped
+
+
+def test_routes_of_an_earlier_process_are_taken_over(table: FakeTable, clock: Clock) -> None:
+    table.entries.append(Route(ip_network("198.18.53.1/32"), OURS, UNICAST, gateway=False))  # the kernel's
+    table.add_routes([ip_network(WEB), ip_network("10.200.0.1")], OURS)
+    keeper = RouteKeeper(table, OURS, clock)
+    keeper.permit(CLUSTER)
+    assert list(keeper.present) == [WEB]
+    assert table.ours() == {"10.96.0.7/32", "198.18.53.1/32"}
+
+
+def test_a_route_that_somebody_removed_comes_back(keeper: RouteKeeper, table: FakeTable) -> None:
+    keeper.hold([WEB])
+    table.remove_routes([ip_network(WEB)], OURS)
+    keeper.tidy(lambda _: False)
+    assert table.ours() == {"10.96.0.7/32"}
+
+
+def test_there_is_an_upper_limit(keeper: RouteKeeper, table: FakeTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_routes, "MOST", 2)
+    keeper.hold([WEB])
+    keeper.hold([API, WEB6])
+    assert table.ours() == {"10.96.0.8/32", "fd00:10:96::7/128"}
