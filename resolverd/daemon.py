@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Container, Coroutine, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from resolverd import __version__, probe, status
@@ -47,6 +48,8 @@ class Host:
     device: Device | None
     listening: Listening
     suffixes: Container[str]
+    scratch: Path
+    """A folder for temporary folders."""
 
 
 class Daemon:
@@ -61,7 +64,7 @@ class Daemon:
         self._plan = HostPlan()
         self._reports: dict[str, dict[str, Any]] = {"dns": {}, "tunnel": {}}
         self._told = {name: asyncio.Event() for name in self._reports}
-        self._follower = Follower(settings.cluster, invoker(), self._on_change, self._on_context)
+        self._follower = Follower(settings.cluster, invoker(), host.scratch, self._on_change, self._on_context)
         self._reconciler = Reconciler(host.backend, lambda _: self._replan())
         self._holds = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._tunnel = self._tunnel_worker(host.device) if settings.tunnel.enabled and host.device else None

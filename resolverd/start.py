@@ -51,7 +51,7 @@ async def run(read_settings: Callable[[], Settings]) -> None:
         listening = listen(server)
         claimed.callback(listening.close)
         log.info("DNS on %s", listening.server)
-        host = Host(backend, reason, device, listening, suffix_list.load(settings.dns.suffix_list))
+        host = Host(backend, reason, device, listening, suffix_list.load(settings.dns.suffix_list), state.path)
         daemon = Daemon(settings, host, read_settings)
         async with control.serve(state.socket, daemon):
             await daemon.run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from resolverd.errors import HostError, NoPermissionError
 SOCKET = "resolverd.sock"
 LOCK = "lock"
 LOG = "daemon.log"
+SCRATCH = "scratch-"
+"""How the names of temporary folders in it begin."""
 MAX_SOCKET_PATH = 107
 """Octets of a Unix socket's path (sun_path less its final NUL, unix(7))."""
 
@@ -66,19 +69,24 @@ class StateDirectory:
             raise HostError(
                 "running already", f"another daemon holds {self.path}", "stop it with resolverd down"
             ) from None
-        # Whoever held the lock is gone: its socket answers nobody.
-        self.socket.unlink(missing_ok=True)
+        # Whoever held the lock is gone: its socket answers nobody, its scratch folders are nobody's.
+        self._clear()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.socket.unlink(missing_ok=True)
+        self._clear()
         (self.path / LOCK).unlink(missing_ok=True)
         os.close(self._lock)
         if self._made:
             with suppress(OSError):  # somebody else's file, or the log of the command that started us
                 self.path.rmdir()
+
+    def _clear(self) -> None:
+        self.socket.unlink(missing_ok=True)
+        for folder in self.path.glob(SCRATCH + "*"):
+            shutil.rmtree(folder)
 
 
 def forget(path: Path) -> list[str]:

@@ -37,7 +37,7 @@ class Following:
         self.contexts: list[KubeContext] = []
         settings = ClusterSettings(kubeconfig=str(file), namespaces=namespaces)
         self.follower = Follower(
-            settings, None, lambda changes, touched: self.batches.append(changes), self.contexts.append
+            settings, None, file.parent, lambda changes, touched: self.batches.append(changes), self.contexts.append
         )
         self.task = asyncio.create_task(self.follower.run())
 

@@ -31,25 +31,24 @@ def write(path: Path, user: str = "{token: sesame-3141}", cluster: str = "{serve
     return str(path)
 
 
-async def test_the_current_context_with_its_credentials(tmp_path: Path) -> None:
-    found = await kubeconfig.load(write(tmp_path / "config"), "")
+async def test_the_current_context_with_its_credentials(tmp_path: Path, scratch: Path) -> None:
+    found = await kubeconfig.load(write(tmp_path / "config"), "", scratch)
     assert (found.name, found.namespace) == ("a", "shop")
     assert found.access.server == "http://127.0.0.1:9"
     assert found.access.token == f"Bearer {SECRET}"
     assert SECRET not in repr(found)
 
 
-async def test_a_named_context_and_its_default_namespace(tmp_path: Path) -> None:
-    found = await kubeconfig.load(write(tmp_path / "config"), "b")
+async def test_a_named_context_and_its_default_namespace(tmp_path: Path, scratch: Path) -> None:
+    found = await kubeconfig.load(write(tmp_path / "config"), "b", scratch)
     assert (found.name, found.namespace) == ("b", "default")
 
 
 @pytest.fixture
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def scratch(tmp_path: Path) -> Path:
     """Where temporary files go."""
     folder = tmp_path / "tmp"
     folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
     return folder
 
 
@@ -57,13 +56,13 @@ async def test_inline_certificates_arrive_and_leave_no_file(tmp_path: Path, scra
     inline = base64.b64encode(b"PEM").decode()
     user = f"{{client-certificate-data: {inline}, client-key-data: {inline}}}"
     cluster = f"{{server: 'https://127.0.0.1:9', certificate-authority-data: {inline}, tls-server-name: k.test}}"
-    found = await kubeconfig.load(write(tmp_path / "config", user, cluster), "")
+    found = await kubeconfig.load(write(tmp_path / "config", user, cluster), "", scratch)
     assert (found.access.cert_pem, found.access.key_pem, found.access.ca_pem) == ("PEM", "PEM", "PEM")
     assert found.access.tls_server_name == "k.test"
     assert list(scratch.iterdir()) == []
 
 
-async def test_an_exec_plugin_gives_the_token(tmp_path: Path) -> None:
+async def test_an_exec_plugin_gives_the_token(tmp_path: Path, scratch: Path) -> None:
     plugin = tmp_path / "plugin"
     plugin.write_text(
         "#!/bin/sh\n"
@@ -72,15 +71,15 @@ async def test_an_exec_plugin_gives_the_token(tmp_path: Path) -> None:
     )
     plugin.chmod(0o755)
     user = f"{{exec: {{apiVersion: client.authentication.k8s.io/v1, command: {plugin}, interactiveMode: Never}}}}"
-    found = await kubeconfig.load(write(tmp_path / "config", user), "")
+    found = await kubeconfig.load(write(tmp_path / "config", user), "", scratch)
     assert found.access.token == "Bearer from-plugin"
     assert found.expires == 1893456000
 
 
-async def test_an_exec_plugin_that_fails_is_named(tmp_path: Path) -> None:
+async def test_an_exec_plugin_that_fails_is_named(tmp_path: Path, scratch: Path) -> None:
     user = "{exec: {apiVersion: client.authentication.k8s.io/v1, command: /bin/false, interactiveMode: Never}}"
     with pytest.raises(ResolverdError, match="exec"):
-        await kubeconfig.load(write(tmp_path / "config", user), "")
+        await kubeconfig.load(write(tmp_path / "config", user), "", scratch)
 
 
 @pytest.mark.parametrize(
@@ -93,10 +92,10 @@ async def test_an_exec_plugin_that_fails_is_named(tmp_path: Path) -> None:
         ("[]", "kubectl config view"),
     ],
 )
-async def test_a_bad_file_is_one_line(tmp_path: Path, text: str, named: str) -> None:
+async def test_a_bad_file_is_one_line(tmp_path: Path, scratch: Path, text: str, named: str) -> None:
     (tmp_path / "config").write_text(text)
     with pytest.raises(UsageError) as caught:
-        await kubeconfig.load(str(tmp_path / "config"), "")
+        await kubeconfig.load(str(tmp_path / "config"), "", scratch)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -105,7 +104,7 @@ async def test_a_plugin_that_hangs_is_stopped(tmp_path: Path, scratch: Path, mon
     monkeypatch.setattr(kubeconfig, "PLUGIN_DEADLINE", 1.0)
     user = "{exec: {apiVersion: client.authentication.k8s.io/v1, command: sleep, args: ['60'], interactiveMode: Never}}"
     with pytest.raises(ClusterError, match="no answer in 1 s"):
-        await kubeconfig.load(write(tmp_path / "config", user), "")
+        await kubeconfig.load(write(tmp_path / "config", user), "", scratch)
     assert list(scratch.iterdir()) == []
 
 

@@ -37,6 +37,8 @@ def test_what_a_killed_daemon_left_is_forgotten(tmp_path: Path) -> None:
     folder.mkdir()
     for name in (state.SOCKET, state.LOG, state.LOCK):
         (folder / name).touch()
+    (folder / "scratch-x").mkdir()
+    (folder / "scratch-x" / "key.pem").touch()
     assert state.forget(folder) == [state.SOCKET, state.LOG]
     assert not folder.exists()
     assert state.forget(folder) == []

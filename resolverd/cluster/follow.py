@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from resolverd.cluster import kubeconfig, ranges
@@ -40,6 +41,8 @@ class Follower:
 
     settings: ClusterSettings
     who: Invoker | None
+    scratch: Path
+    """A folder for temporary folders."""
     on_change: Callable[[tuple[Change, ...], Touched], None]
     """A batch was folded: ``snapshot`` is the new one."""
     on_context: Callable[[KubeContext], None]
@@ -86,7 +89,9 @@ class Follower:
     async def _load(self) -> None:
         """Read the kubeconfig; once there was a context, a failure leaves it in force."""
         try:
-            self.context = await kubeconfig.load(self.settings.kubeconfig, self.settings.context, self.who)
+            self.context = await kubeconfig.load(
+                self.settings.kubeconfig, self.settings.context, self.scratch, self.who
+            )
         except ClusterError as error:
             if self.context is None:
                 raise

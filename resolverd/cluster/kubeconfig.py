@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from resolverd.errors import ClusterError, UsageError
+from resolverd.state import SCRATCH
 
 from .access import Access
 
@@ -79,17 +80,20 @@ def in_cluster(setting: str, environment: Mapping[str, str] = os.environ) -> boo
     return not setting and "KUBECONFIG" not in environment and "KUBERNETES_SERVICE_HOST" in environment
 
 
-async def load(setting: str, context: str, who: Invoker | None = None) -> KubeContext:
-    """Read the kubeconfig and run its exec plugin. Raises UsageError (files) and ClusterError (credentials)."""
+async def load(setting: str, context: str, scratch: Path, who: Invoker | None = None) -> KubeContext:
+    """Read the kubeconfig and run its exec plugin. Raises UsageError (files) and ClusterError (credentials).
+
+    ``scratch`` is a folder for temporary folders, which whoever owns it clears when we are killed.
+    """
     if in_cluster(setting):
         named = "the pod's service account"
         answer = await _ask(["--in-cluster"], named)
     else:
         paths = files(setting, who)
         named = os.pathsep.join(map(str, paths))
-        with _scratch(who) as scratch:
+        with _scratch(scratch, who) as folder:
             user = ("--user", who.name) if who else ()
-            answer = await _ask(["--context", context, "--scratch", scratch, *user, "--", *map(str, paths)], named)
+            answer = await _ask(["--context", context, "--scratch", folder, *user, "--", *map(str, paths)], named)
     if "error" in answer:
         raise UsageError(f"kubeconfig {named}", answer["error"], "try kubectl config view")
     access = Access(**{name: answer[name] for name in Access.__dataclass_fields__})
@@ -97,9 +101,9 @@ async def load(setting: str, context: str, who: Invoker | None = None) -> KubeCo
 
 
 @contextmanager
-def _scratch(who: Invoker | None) -> Iterator[str]:
+def _scratch(parent: Path, who: Invoker | None) -> Iterator[str]:
     """A private folder of the user as whom the credentials are loaded; gone afterwards, with what is in it."""
-    with tempfile.TemporaryDirectory(prefix="resolverd-") as folder:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=parent) as folder:
         if who:
             shutil.chown(folder, who.name)
         yield folder
