@@ -1,0 +1,185 @@
+"""From an address and a port to pods: what kube-proxy would do, and that changes leave no trace of what was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resolverd.cluster.objects import ClusterObject, Endpoint, EndpointPort, EndpointSlice, Service, ServicePort
+from resolverd.cluster.snapshot import Change, Kind, Snapshot, everything, fold, key_of
+from resolverd.cluster.target import MAX_CANDIDATES, Refusal, Target, TargetIndex
+
+WEB_IP, POD_1, POD_2, POD_3 = map(ip_address, ("10.96.0.7", "10.244.0.1", "10.244.0.2", "10.244.0.3"))
+PORTS = (
+    ServicePort("http", "TCP", 80, "web"),
+    ServicePort("dns", "UDP", 53, 53),
+    ServicePort("dns-tcp", "TCP", 53, 53),
+)
+WEB = Service("shop", "web", "ClusterIP", (str(WEB_IP), "fd00::7"), False, "", PORTS)
+
+
+def endpoint(number: int, *, ready: bool = True, terminating: bool = False, pod: str | None = None) -> Endpoint:
+    return Endpoint((f"10.244.0.{number}",), "", ready, terminating, f"web-{number}" if pod is None else pod)
+
+
+def slice_of(*endpoints: Endpoint, name: str = "web-a", port: int | None = 8080, service: str = "web") -> EndpointSlice:
+    ports = (EndpointPort("http", "TCP", port), EndpointPort("dns", "UDP", 53))
+    return EndpointSlice("shop", name, service, endpoints, ports)
+
+
+def index_of(*objects: ClusterObject) -> TargetIndex:
+    kinds = {Service: Kind.SERVICE, EndpointSlice: Kind.SLICE}
+    snapshot, touched = fold(Snapshot(), [Change(kinds[type(item)], key_of(item), item) for item in objects])
+    index = TargetIndex()
+    index.fold(snapshot, touched)
+    return index
+
+
+def pods(found: tuple[Target, ...] | Refusal) -> list[str]:
+    assert not isinstance(found, Refusal), found.reason
+    return [target.pod for target in found]
+
+
+def test_a_cluster_ip_leads_to_the_port_of_the_same_name() -> None:
+    index = index_of(WEB, slice_of(endpoint(1)))
+    assert index.find(WEB_IP, 80) == (Target("shop", "web-1", 8080),)
+    assert index.find(ip_address("fd00::7"), 80) == (Target("shop", "web-1", 8080),)
+    assert index.find(WEB_IP, 53, "UDP") == (Target("shop", "web-1", 53),)
+
+
+def test_slices_may_number_a_named_port_differently() -> None:
+    index = index_of(WEB, slice_of(endpoint(1)), slice_of(endpoint(2), name="web-b", port=9090))
+    assert index.find(WEB_IP, 80) == (Target("shop", "web-1", 8080), Target("shop", "web-2", 9090))
+
+
+def test_a_pod_in_the_slices_of_both_families_counts_once() -> None:
+    newer = replace(endpoint(1), addresses=("fd00:244::1",))
+    assert pods(index_of(WEB, slice_of(endpoint(1)), slice_of(newer, name="web-6")).find(WEB_IP, 80)) == ["web-1"]
+
+
+def test_turns_go_around() -> None:
+    index = index_of(WEB, slice_of(endpoint(1), endpoint(2), endpoint(3)))
+    firsts = [pods(index.find(WEB_IP, 80, turn=turn))[0] for turn in range(6)]
+    assert firsts == ["web-1", "web-2", "web-3"] * 2
+    assert pods(index.find(WEB_IP, 80, turn=1)) == ["web-2", "web-3", "web-1"]
+
+
+def test_clients_stick_to_a_pod_when_the_service_says_so() -> None:
+    sticky = replace(WEB, session_affinity="ClientIP")
+    clients = [ip_address(f"192.0.2.{n}") for n in range(40)]
+    three = index_of(sticky, slice_of(endpoint(1), endpoint(2), endpoint(3)))
+    two = index_of(sticky, slice_of(endpoint(1), endpoint(3)))
+    chosen = {client: pods(three.find(WEB_IP, 80, turn=n, client=client))[0] for n, client in enumerate(clients)}
+    assert set(chosen.values()) == {"web-1", "web-2", "web-3"}
+    for client, pod in chosen.items():
+        assert pods(three.find(WEB_IP, 80, turn=99, client=client))[0] == pod
+        if pod != "web-2":
+            assert pods(two.find(WEB_IP, 80, client=client))[0] == pod
+
+
+def test_the_ready_first_the_leaving_only_when_there_is_no_other() -> None:
+    leaving = endpoint(2, ready=False, terminating=True)
+    unready = endpoint(3, ready=False)
+    assert pods(index_of(WEB, slice_of(endpoint(1), leaving, unready)).find(WEB_IP, 80)) == ["web-1"]
+    assert pods(index_of(WEB, slice_of(leaving, unready)).find(WEB_IP, 80)) == ["web-2"]
+    assert isinstance(index_of(WEB, slice_of(unready)).find(WEB_IP, 80), Refusal)
+
+
+@pytest.mark.parametrize(
+    ("objects", "port", "words", "known"),
+    [
+        ((), 80, "10.96.0.7 is no address of the cluster", False),
+        ((WEB,), 81, "service shop/web has no TCP port 81", True),
+        ((WEB,), 80, "are not ready, or there are none", True),
+        ((WEB, slice_of(endpoint(1), port=None)), 80, "are not ready, or there are none", True),
+        ((WEB, slice_of(endpoint(1, pod=""))), 80, "are no pods", True),
+        ((WEB, slice_of(endpoint(1, pod="../secrets"))), 80, "are no pods", True),
+        ((WEB, slice_of(endpoint(1))), 53, "are not ready, or there are none", True),
+    ],
+)
+def test_refusals_say_why(objects: tuple[ClusterObject, ...], port: int, words: str, known: bool) -> None:
+    found = index_of(*objects).find(WEB_IP, port)
+    assert isinstance(found, Refusal)
+    assert words in found.reason
+    assert found.known is known
+
+
+def test_a_pods_own_address_takes_any_port_ready_or_not() -> None:
+    index = index_of(slice_of(endpoint(1, ready=False), endpoint(2, pod="")))
+    assert index.find(POD_1, 4242) == (Target("shop", "web-1", 4242),)
+    assert isinstance(index.find(POD_2, 4242), Refusal)
+    assert isinstance(index.find(POD_1, 4242, "UDP"), Refusal)
+    assert isinstance(index.find(POD_3, 80), Refusal)
+
+
+def test_pods_that_share_an_address_are_told_apart_by_their_ports() -> None:
+    here = ("192.0.2.10",)
+    first = slice_of(replace(endpoint(1), addresses=here), name="a", port=9100, service="a")
+    second = slice_of(replace(endpoint(2), addresses=here), name="b", port=9200, service="b")
+    index = index_of(first, second)
+    assert pods(index.find(ip_address("192.0.2.10"), 9200)) == ["web-2", "web-1"]
+    assert pods(index.find(ip_address("192.0.2.10"), 9100)) == ["web-1", "web-2"]
+
+
+def test_an_endpoint_cannot_take_a_cluster_ip() -> None:
+    evil = replace(slice_of(replace(endpoint(6), addresses=(str(WEB_IP),)), service="evil"), namespace="evil", name="x")
+    assert index_of(evil, WEB, slice_of(endpoint(1))).find(WEB_IP, 80) == (Target("shop", "web-1", 8080),)
+
+
+def test_thousands_of_pods_are_not_all_handed_out() -> None:
+    many = [replace(endpoint(1), pod=f"web-{n}") for n in range(500)]
+    assert len(pods(index_of(WEB, slice_of(*many)).find(WEB_IP, 80, turn=123))) == MAX_CANDIDATES
+
+
+def test_an_echo_wants_something_ready() -> None:
+    index = index_of(WEB, slice_of(endpoint(1), endpoint(2, ready=False)))
+    assert [index.is_alive(a) for a in (WEB_IP, POD_1, POD_2, POD_3)] == [True, True, False, False]
+    assert not index_of(WEB, slice_of(endpoint(2, ready=False))).is_alive(WEB_IP)
+
+
+def test_texts_that_are_no_addresses_are_passed_over() -> None:
+    odd = replace(WEB, cluster_ips=("nonsense", "fe80::1%eth0", str(WEB_IP)))
+    index = index_of(odd, slice_of(replace(endpoint(1), addresses=("", "10.244.0.1"))))
+    assert set(index.owners) == {WEB_IP, POD_1}
+    assert pods(index.find(WEB_IP, 80)) == ["web-1"]
+
+
+NAMES = st.sampled_from(["web", "api"])
+SERVICES = st.builds(
+    lambda name, numbers: replace(WEB, name=name, cluster_ips=tuple(f"10.96.0.{n}" for n in numbers)),
+    NAMES,
+    st.lists(st.integers(7, 9), max_size=2),
+)
+SLICES = st.builds(
+    lambda name, service, numbers, ready: slice_of(
+        *(endpoint(n, ready=ready) for n in numbers), name=name, service=service
+    ),
+    st.sampled_from("ab"),
+    NAMES,
+    st.lists(st.integers(1, 3), max_size=3),
+    st.booleans(),
+)
+CHANGES = st.one_of(
+    SERVICES.map(lambda item: Change(Kind.SERVICE, item.key, item)),
+    SLICES.map(lambda item: Change(Kind.SLICE, item.key, item)),
+    NAMES.map(lambda name: Change(Kind.SERVICE, ("shop", name), None)),
+    st.sampled_from("ab").map(lambda name: Change(Kind.SLICE, ("shop", name), None)),
+)
+
+
+@given(st.lists(st.lists(CHANGES, max_size=4), max_size=8))
+def test_what_was_updated_equals_what_is_made_anew(batches: list[list[Change]]) -> None:
+    index, snapshot = TargetIndex(), Snapshot()
+    for batch in batches:
+        snapshot, touched = fold(snapshot, batch)
+        index.fold(snapshot, touched)
+        fresh = TargetIndex()
+        fresh.fold(*fold(Snapshot(), everything(snapshot)))
+        assert index.owners == fresh.owners
+        for address in (*map(ip_address, ("10.96.0.7", "10.96.0.8", "10.96.0.9")), POD_1, POD_2, POD_3):
+            assert index.find(address, 80) == fresh.find(address, 80)
+            assert index.is_alive(address) == fresh.is_alive(address)
