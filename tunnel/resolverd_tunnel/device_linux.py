@@ -22,6 +22,8 @@ ADDRESSES = ("198.18.53.1", "fd53:7265:736f:6c76::1")
 """The device's own, and the sources of what goes through it: of the benchmarking range, which nobody routes
 (RFC 2544), and a ULA (RFC 4193)."""
 NAME_LIMIT = 15
+"""Octets (IFNAMSIZ, less the zero at the end)."""
+TUN = "/dev/net/tun"
 _TUNSETIFF = 0x400454CA
 _TUN_NO_PI = 0x0001 | 0x1000
 
@@ -71,10 +73,10 @@ def open_tun(name: str) -> int:
     if not 0 < len(name.encode()) <= NAME_LIMIT or "/" in name or "%" in name or name.split() != [name]:
         raise HostError(f"device {name}", f"no name for a device: 1 to {NAME_LIMIT} octets", "set tunnel.device")
     try:
-        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
         fix = "modprobe tun; in a container: --device /dev/net/tun"
-        raise HostError(f"device {name}", "there is no /dev/net/tun", fix) from error
+        raise HostError(f"device {name}", f"there is no {TUN}", fix) from error
     except OSError as error:
         raise _refused(name, error) from error
     try:

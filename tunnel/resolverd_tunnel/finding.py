@@ -10,6 +10,7 @@ from collections.abc import Callable
 from resolverd.cluster.access import Access
 from resolverd.cluster.snapshot import Snapshot, fold
 from resolverd.cluster.target import Refusal, TargetIndex
+from resolverd.errors import one_line
 from resolverd.feed import Feed
 
 from .gate import NotYetError
@@ -34,6 +35,7 @@ class StreamFinder:
         self._on_unauthorized = on_unauthorized
         self._access: Access | None = None
         self._told = False
+        self._unusable = ""
         self._transport: Transport | None = None
         self._old: dict[asyncio.Task[None], Transport] = {}
         self._turn = itertools.count()
@@ -42,7 +44,7 @@ class StreamFinder:
     def state(self) -> str:
         """One or a few words for ``status``."""
         if self._transport is None:
-            return "no access to the API server" if self._told else "starting"
+            return self._unusable or ("no access to the API server" if self._told else "starting")
         return self._transport.trouble or "ready"
 
     def learn(self, feed: Feed) -> None:
@@ -60,8 +62,14 @@ class StreamFinder:
             retiring = asyncio.create_task(old.retire())
             self._old[retiring] = old
             retiring.add_done_callback(self._old.pop)
-        if access is not None:
+        self._unusable = ""
+        if access is None:
+            return
+        try:
             self._transport = self._make(access, self._on_unauthorized)
+        except (OSError, ValueError) as error:  # certificates that OpenSSL does not take
+            self._unusable = one_line(f"the credentials cannot be used: {error}")
+            log.error("%s", self._unusable)
 
     async def open(self, ends: Opening) -> Stream:
         """A stream to a pod behind ``ends``. ConnectionRefusedError, TransportError, NotYetError."""

@@ -1,0 +1,153 @@
+"""From an address to a stream: another pod when one fails, patience while nothing is known, newest credentials."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any, cast
+
+import pytest
+
+from resolverd.cluster.access import Access
+from resolverd.cluster.objects import Endpoint, EndpointPort, EndpointSlice, Service, ServicePort
+from resolverd.cluster.snapshot import Change, Kind
+from resolverd.cluster.target import Target
+from resolverd.feed import Feed
+from resolverd_tunnel.finding import TRIES, StreamFinder
+from resolverd_tunnel.gate import NotYetError
+from resolverd_tunnel.packet import Opening
+from resolverd_tunnel.transport import Stream, Transport, TransportError
+
+WEB = Service("shop", "web", "ClusterIP", ("10.96.0.7",), False, "", (ServicePort("", "TCP", 80, 8080),))
+PODS = tuple(Endpoint((f"10.244.0.{n}",), "", True, False, f"web-{n}") for n in range(1, 6))
+SLICE = EndpointSlice("shop", "web-a", "web", PODS, (EndpointPort("", "TCP", 8080),))
+CLUSTER = Feed((Change(Kind.SERVICE, WEB.key, WEB), Change(Kind.SLICE, SLICE.key, SLICE)), synced=True, serial=1)
+CLIENT = ip_address("198.18.53.1")
+TO_WEB = Opening(CLIENT, 40000, ip_address("10.96.0.7"), 80)
+FIRST, SECOND = Access("https://one"), Access("https://two")
+
+
+@dataclass(eq=False)
+class FakeTransport:
+    """Opens what is not broken; keeps what it was asked for."""
+
+    access: Access
+    broken: dict[str, Exception] = field(default_factory=dict)
+    asked: list[Target] = field(default_factory=list)
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: bool = False
+    name: str = "fake"
+    trouble: str = ""
+
+    async def open(self, target: Target) -> Stream:
+        self.asked.append(target)
+        if target.pod in self.broken:
+            raise self.broken[target.pod]
+        return cast(Stream, (self.access, target))
+
+    async def retire(self) -> None:
+        await self.idle.wait()
+        self.closed = True
+
+    async def close(self) -> None:
+        self.idle.set()
+        self.closed = True
+
+
+@dataclass
+class Scene:
+    made: list[FakeTransport] = field(default_factory=list)
+
+    def finder(self) -> StreamFinder:
+        return StreamFinder(self.make, lambda: None)
+
+    def make(self, access: Access, on_unauthorized: Callable[[], None]) -> Transport:
+        if access.ca_pem:
+            raise ssl.SSLError("no certificate")
+        self.made.append(FakeTransport(access))
+        return self.made[-1]
+
+
+async def opened(finder: StreamFinder, ends: Opening = TO_WEB) -> Any:
+    return await finder.open(ends)
+
+
+async def test_connections_go_around_the_pods() -> None:
+    finder = Scene().finder()
+    finder.learn(CLUSTER)
+    finder.reach(FIRST)
+    assert {(await opened(finder))[1].pod for _ in range(5)} == {pod.pod for pod in PODS}
+    await finder.close()
+
+
+async def test_another_pod_is_tried_when_one_fails() -> None:
+    scene = Scene()
+    finder = scene.finder()
+    finder.learn(CLUSTER)
+    finder.reach(FIRST)
+    transport = scene.made[0]
+    transport.broken = {"web-1": ConnectionRefusedError("no"), "web-2": TransportError("web-2", "gone")}
+    assert (await opened(finder))[1].pod == "web-3"
+    assert [target.pod for target in transport.asked] == ["web-1", "web-2", "web-3"]
+    transport.broken = {pod.pod: ConnectionRefusedError("no") for pod in PODS}
+    transport.asked.clear()
+    with pytest.raises(ConnectionRefusedError):
+        await opened(finder)
+    assert len(transport.asked) == TRIES
+    await finder.close()
+
+
+async def test_patience_while_nothing_is_known() -> None:
+    finder = Scene().finder()
+    assert finder.state == "starting"
+    with pytest.raises(NotYetError):
+        await opened(finder)
+    finder.learn(CLUSTER)
+    with pytest.raises(NotYetError):
+        await opened(finder)
+    finder.reach(None)
+    assert finder.state == "no access to the API server"
+    with pytest.raises(TransportError, match="no access"):
+        await opened(finder)
+
+
+async def test_what_the_cluster_does_not_have() -> None:
+    finder = Scene().finder()
+    finder.learn(CLUSTER)
+    finder.reach(FIRST)
+    with pytest.raises(ConnectionRefusedError, match="no TCP port 81"):
+        await opened(finder, Opening(CLIENT, 40000, ip_address("10.96.0.7"), 81))
+    with pytest.raises(TransportError, match="no address of the cluster"):
+        await opened(finder, Opening(CLIENT, 40000, ip_address("10.96.0.8"), 80))
+    await finder.close()
+
+
+async def test_new_credentials_are_for_new_connections() -> None:
+    scene = Scene()
+    finder = scene.finder()
+    finder.learn(CLUSTER)
+    finder.reach(FIRST)
+    assert (await opened(finder))[0] == FIRST
+    finder.reach(Access("https://one"))  # the same again
+    assert len(scene.made) == 1
+    finder.reach(SECOND)
+    assert (await opened(finder))[0] == SECOND
+    assert not scene.made[0].closed
+    await finder.close()
+    assert all(transport.closed for transport in scene.made)
+
+
+async def test_credentials_that_cannot_be_used_are_no_end() -> None:
+    finder = Scene().finder()
+    finder.learn(CLUSTER)
+    finder.reach(Access("https://one", ca_pem="nonsense"))
+    assert finder.state.startswith("the credentials cannot be used: ")
+    with pytest.raises(TransportError, match="no access"):
+        await opened(finder)
+    finder.reach(FIRST)
+    assert finder.state == "ready"
+    assert (await opened(finder))[0] == FIRST
+    await finder.close()
