@@ -21,6 +21,7 @@ from resolverd.dns.rules import DnsConfig
 from resolverd.errors import ResolverdError
 from resolverd.feed import Ask, Feed, Reach, Report, Routable, Unauthorized
 from resolverd.host import ResolverBackend
+from resolverd.names import Network
 from resolverd.plan import ClusterFacts, HostPlan, make
 from resolverd.reconcile import Reconciler
 from resolverd.settings import Settings
@@ -62,6 +63,7 @@ class Daemon:
         self._since = time.time()
         self._stopping = asyncio.Event()
         self._plan = HostPlan()
+        self._planned_ranges: tuple[Network, ...] = ()
         self._reports: dict[str, dict[str, Any]] = {"dns": {}, "tunnel": {}}
         self._told = {name: asyncio.Event() for name in self._reports}
         self._follower = Follower(settings.cluster, invoker(), host.scratch, self._on_change, self._on_context)
@@ -199,8 +201,8 @@ class Daemon:
         snapshot = self._follower.snapshot
         for worker in self._workers():
             worker.tell(Feed(changes, snapshot.synced, snapshot.serial))
-        # New namespaces, and ranges, are the plan's matter; services are not, but what the host cached of them is.
-        if touched.namespaces or touched.synced or not touched.services:
+        # Namespaces and ranges are the plan's matter; services are not, but what the host cached of them is.
+        if touched.namespaces or touched.synced or self._planned_ranges != self._follower.ranges:
             self._replan()
         if touched.services:
             self._reconciler.flush()
@@ -227,6 +229,7 @@ class Daemon:
             link=host.device.name if host.device else "",
             api_servers=self._follower.api_servers,
         )
+        self._planned_ranges = facts.ranges
         before, snapshot = self._plan, self._follower.snapshot
         self._plan = make(self._settings, snapshot, self._reconciler.capabilities, facts, host.suffixes)
         for warning in set(self._plan.warnings) - set(before.warnings):

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from commands import Finished, resolverd, shell
 
-from resolverd.demo.cluster import DemoCluster
+from resolverd.demo.cluster import DemoCluster, Traits
+from resolverd.demo.rights import Rule, User
 
 pytestmark = pytest.mark.staged
 
@@ -52,15 +53,34 @@ class Laptop:
 
 
 @pytest.fixture
-async def laptop(tmp_path: Path) -> AsyncIterator[Laptop]:
+def traits() -> Traits:
+    """What kind of cluster it is."""
+    return Traits()
+
+
+@pytest.fixture
+async def laptop(tmp_path: Path, traits: Traits) -> AsyncIterator[Laptop]:
     (tmp_path / "config.yaml").write_text("dns: {allow-collisions: [shop]}\n")
     before = (await shell(DUMP)).out
-    async with DemoCluster() as cluster:
-        (tmp_path / "kubeconfig").write_text(cluster.kubeconfig())
+    async with DemoCluster(traits=traits) as cluster:
+        (tmp_path / "kubeconfig").write_text(cluster.kubeconfig(token="t"))
         yield Laptop(cluster, tmp_path)
         await resolverd("down")
     assert (await shell(DUMP)).out == before
     assert not Path("/run/resolverd").exists()
+
+
+ECHO = "exec 3<>/dev/tcp/db-0.db.shop.svc.cluster.local/5432; echo hello >&3; head -n 1 <&3"
+LEAST = {
+    "t": User(
+        "ada",
+        (
+            Rule(frozenset({"list", "watch"}), frozenset({"namespaces", "services", "endpointslices"})),
+            Rule(frozenset({"get", "create"}), frozenset({"pods/portforward"})),
+        ),
+    )
+}
+"""Who may read what must be read and port-forward, and nothing else: not nodes, not ServiceCIDRs."""
 
 
 async def lines(command: str) -> list[str]:
@@ -82,6 +102,12 @@ async def test_up_means_that_it_works_and_down_that_nothing_is_left(laptop: Lapt
     assert f"{service} dev resolverd0" in (await shell("ip route")).out
     stopped = await resolverd("down")
     assert (stopped.code, stopped.out) == (0, "resolverd is down; the host is as it was\n")
+
+
+@pytest.mark.parametrize("traits", [Traits(), Traits(tokens=LEAST)], ids=["all-rights", "least-rights"])
+async def test_a_pod_by_its_name(laptop: Laptop) -> None:
+    assert (await laptop.up()).code == 0
+    assert (await shell(f"bash -c '{ECHO}'")).out == "hello\n"
 
 
 async def test_the_link_is_told_what_it_should_be_and_nothing_more(laptop: Laptop) -> None:

@@ -12,11 +12,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from resolverd.cluster import kubeconfig, ranges
+from resolverd.cluster import kubeconfig
 from resolverd.cluster.access import Access
 from resolverd.cluster.client import ApiClient, ApiError, UnreachableError
 from resolverd.cluster.kubeconfig import Invoker, KubeContext
 from resolverd.cluster.objects import Namespace
+from resolverd.cluster.ranges import Seen, discover
 from resolverd.cluster.snapshot import Change, Key, Kind, Snapshot, Touched, fold
 from resolverd.cluster.watch import WATCHED, Reflector
 from resolverd.errors import ClusterError
@@ -44,11 +45,12 @@ class Follower:
     scratch: Path
     """A folder for temporary folders."""
     on_change: Callable[[tuple[Change, ...], Touched], None]
-    """A batch was folded: ``snapshot`` is the new one."""
+    """A batch was folded: ``snapshot`` and ``ranges`` are the new ones."""
     on_context: Callable[[KubeContext], None]
     snapshot: Snapshot = field(default_factory=Snapshot)
     context: KubeContext | None = None
     ranges: tuple[Network, ...] = ()
+    """The cluster's own, as far as they are known."""
     api_servers: tuple[Address, ...] = ()
     """Addresses through which the API server is reached: its own, or the proxy's."""
     trouble: dict[str, ClusterError] = field(default_factory=dict)
@@ -62,6 +64,9 @@ class Follower:
     _renew: asyncio.Event = field(default_factory=asyncio.Event)
     _reflectors: list[Reflector] = field(default_factory=list)
     _began: float = 0.0
+    _told_ranges: tuple[Network, ...] = ()
+    """What the cluster itself says they are."""
+    _seen: Seen = field(default_factory=Seen)
 
     async def run(self) -> None:
         """Follow until cancelled. Raises UsageError and ClusterError when the cluster cannot be followed at all."""
@@ -131,17 +136,16 @@ class Follower:
 
     async def _find_ranges(self, client: ApiClient) -> None:
         try:
-            found = await ranges.discover(client)
+            found = await discover(client)
         except UnreachableError as error:
             log.debug("ranges: %s", error)
             return
-        if found != self.ranges:
-            self.ranges = found
+        if found != self._told_ranges:
+            self._told_ranges = found
             self._wake.set()
 
     async def _fold(self) -> None:
         """Hand on what has gathered, as one batch."""
-        known_ranges = self.ranges
         while True:
             await self._wake.wait()
             if not self.synced.is_set():
@@ -151,8 +155,9 @@ class Follower:
             synced = all(reflector.listed for reflector in self._reflectors)
             now = int(time.time())
             self.snapshot, touched = fold(self.snapshot, changes, synced=synced, serial=now)
-            if touched.synced or touched.services or touched.namespaces or known_ranges != self.ranges:
-                known_ranges = self.ranges
+            self._seen.look(changes)
+            before, self.ranges = self.ranges, self._told_ranges + self._seen.outside(self._told_ranges)
+            if touched.synced or touched.services or touched.namespaces or before != self.ranges:
                 self.on_change(changes, touched)
             if synced:
                 self.synced.set()

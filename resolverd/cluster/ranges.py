@@ -1,18 +1,28 @@
-"""The cluster's own address ranges, as far as it tells: ServiceCIDR objects and the nodes' pod ranges."""
+"""The cluster's own address ranges: ServiceCIDR objects, the nodes' pod ranges, and else the addresses seen.
+
+Clusters before 1.33 have no ServiceCIDR objects, many networks give nodes no pod range, and many users may read
+neither. What remains are the addresses of services and of endpoints that are pods. Those are other people's data:
+an address of the public internet, or of this machine, never makes a range.
+"""
 
 from __future__ import annotations
 
 import logging
-from ipaddress import ip_network
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from resolverd.cluster.client import ApiClient, ApiError, Json
-from resolverd.names import Network
+from resolverd.cluster.objects import ClusterObject, EndpointSlice, Service
+from resolverd.cluster.snapshot import Change
+from resolverd.names import Address, Network, address_of
 
 log = logging.getLogger(__name__)
 
 SERVICE_CIDRS = "/apis/networking.k8s.io/v1/servicecidrs"
 """Since Kubernetes 1.33 (KEP-1880)."""
 NODES = "/api/v1/nodes"
+BLOCK = {4: 24, 6: 112}
+"""Prefix length of the block around an address seen: at the border of a reverse zone, and no larger than needed."""
 
 
 async def discover(client: ApiClient) -> tuple[Network, ...]:
@@ -30,6 +40,47 @@ async def discover(client: ApiClient) -> tuple[Network, ...]:
             except ValueError:
                 log.warning("%s names %r, which is no network", path, text)
     return tuple(sorted(set(found), key=lambda net: (net.version, net)))
+
+
+class Seen:
+    """Ranges made of the addresses seen: each is the block around one, and stays once it was seen."""
+
+    def __init__(self) -> None:
+        self._blocks: set[Network] = set()
+
+    def look(self, changes: Iterable[Change]) -> None:
+        """Learn from new and changed objects."""
+        for change in changes:
+            for text in _addresses(change.object):
+                address = address_of(text)
+                if address is not None and _is_private(address):
+                    self._blocks.add(ip_network((address, BLOCK[address.version]), strict=False))
+
+    def outside(self, known: tuple[Network, ...]) -> tuple[Network, ...]:
+        """The blocks that no ``known`` range covers, in order."""
+        found = [block for block in self._blocks if not any(_covers(net, block) for net in known)]
+        return tuple(sorted(found, key=lambda net: (net.version, net)))
+
+
+def _addresses(item: ClusterObject | None) -> Iterator[str]:
+    if isinstance(item, Service):
+        yield from item.cluster_ips
+    elif isinstance(item, EndpointSlice):
+        for endpoint in item.endpoints:
+            if endpoint.pod:
+                yield from endpoint.addresses
+
+
+def _is_private(address: Address) -> bool:
+    """Whether ``address`` can be a cluster's: not routed on the internet, and not special on every host."""
+    special = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
+    return not (address.is_global or special or address.is_reserved)
+
+
+def _covers(network: Network, block: Network) -> bool:
+    if isinstance(network, IPv4Network):
+        return isinstance(block, IPv4Network) and block.subnet_of(network)
+    return isinstance(block, IPv6Network) and block.subnet_of(network)
 
 
 def _service_cidrs(page: Json) -> list[str]:
