@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 import dnslib
+from dnslib.label import DNSLabelError
 
 from resolverd.errors import HostError, ResolverdError, UsageError, one_line
 
@@ -63,7 +64,7 @@ def _question(name: str, kind: str) -> dnslib.DNSRecord:
         asked = dnslib.DNSRecord(q=dnslib.DNSQuestion(name, number), ar=[dnslib.EDNS0(udp_len=EDNS_SIZE)])
         asked.header.id = int.from_bytes(os.urandom(2), "big")
         asked.pack()
-    except (UnicodeError, dnslib.DNSError, dnslib.label.DNSLabelError) as error:
+    except (UnicodeError, dnslib.DNSError, DNSLabelError) as error:
         raise UsageError(f"name {name}", "not a domain name", "labels of 1 to 63 letters, 253 in all") from error
     return asked
 

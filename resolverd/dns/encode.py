@@ -51,6 +51,11 @@ class Prepared:
     fresh_until: float = 0.0
     """Monotonic time until which ``addresses`` are known to be routed."""
 
+    @property
+    def octets(self) -> int:
+        """Octets behind the question, without the serial."""
+        return len(self.before) + len(self.block) + len(self.after)
+
     def tail(self, turn: int, serial: bytes) -> bytes:
         """Everything behind the question. ``turn`` says how far the addresses are turned."""
         if self.step:

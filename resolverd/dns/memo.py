@@ -8,8 +8,8 @@ from .encode import Prepared
 from .index import Dependency
 
 MAX_ENTRIES = 16384
-MAX_REPLY = 4096
-"""Octets; a larger reply is prepared each time, so that the memo stays within a few tens of megabytes."""
+MAX_OCTETS = 32 * 1024 * 1024
+"""Of all replies together."""
 
 
 class Memo:
@@ -18,6 +18,7 @@ class Memo:
     def __init__(self, limit: int = MAX_ENTRIES) -> None:
         self.entries: dict[bytes, Prepared] = {}
         """Read on the hot path; written by the methods below only."""
+        self._octets = 0
         self._limit = limit
         self._depends: dict[bytes, frozenset[Dependency]] = {}
         self._touching: dict[Dependency, set[bytes]] = {}
@@ -27,15 +28,14 @@ class Memo:
 
     def put(self, key: bytes, reply: Prepared, depends: frozenset[Dependency]) -> None:
         """Keep ``reply`` until something in ``depends`` changes."""
-        if len(reply.before) + len(reply.block) + len(reply.after) > MAX_REPLY:
-            return
         self._drop(key)
-        if len(self.entries) >= self._limit:
-            self._drop(next(iter(self.entries)))
         self.entries[key] = reply
+        self._octets += reply.octets
         self._depends[key] = depends
         for what in depends:
             self._touching.setdefault(what, set()).add(key)
+        while len(self.entries) > self._limit or self._octets > MAX_OCTETS:
+            self._drop(next(iter(self.entries)))
 
     def forget(self, changed: Iterable[Dependency]) -> None:
         """Drop exactly the replies that depend on something in ``changed``."""
@@ -45,12 +45,15 @@ class Memo:
 
     def clear(self) -> None:
         self.entries.clear()
+        self._octets = 0
         self._depends.clear()
         self._touching.clear()
 
     def _drop(self, key: bytes) -> None:
-        if self.entries.pop(key, None) is None:
+        reply = self.entries.pop(key, None)
+        if reply is None:
             return
+        self._octets -= reply.octets
         for what in self._depends.pop(key):
             keys = self._touching[what]
             keys.discard(key)

@@ -14,6 +14,8 @@ from .index import Dependency, plain_address
 from .records import MAX_LABEL, Name, Record, Srv, Type, parse_name
 from .rules import Labels
 
+NO_PORT = EndpointPort("", "", None)
+"""Stands for the ports of what has none: its addresses are found all the same."""
 MAX_FRONT = 2
 """Most labels before a service: an endpoint, or a port and a protocol."""
 
@@ -108,13 +110,13 @@ def _port_entries(service: Service, wanted: Wanted, asked: Asked) -> Iterator[En
         return
     for text in service.cluster_ips:
         if (address := plain_address(text)) is not None:
-            yield from (Entry("", address, port.port) for port in service.ports if wanted.fits(port))
+            yield from (Entry("", address, port.port) for port in service.ports or (NO_PORT,) if wanted.fits(port))
 
 
 def _endpoints(service: Service, wanted: Wanted, asked: Asked) -> Iterator[Entry]:
-    """Every ready address with every wanted port. A slice without ports has one unnamed port without number."""
+    """Every ready address with every wanted port."""
     for item in asked.index.snapshot.by_service.get(service.key, ()):
-        ports = [port for port in item.ports or (EndpointPort("", "", None),) if wanted.fits(port)]
+        ports = [port for port in item.ports or (NO_PORT,) if wanted.fits(port)]
         for endpoint in item.endpoints if ports else ():
             if endpoint.ready:
                 yield from _endpoint_entries(endpoint, ports, asked.config.endpoint_pod_names)

@@ -1,0 +1,127 @@
+"""The memo: a hit says what a fresh server would say, whatever changed in between."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from dns_cluster import CONFIG, NAMESPACES, OBJECTS, SERIAL, endpoint, gone, port, put, service, slice_of
+from dns_wire import NOPE, WEB, code, opt, query, question, read, responder, send, told
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resolverd.cluster.objects import ClusterObject, Namespace
+from resolverd.cluster.snapshot import Change
+from resolverd.dns.records import Type
+from resolverd.dns.responder import Responder
+from resolverd.dns.rules import DnsConfig
+
+
+class TestMemo:
+    def test_the_second_time_is_a_hit_and_says_the_same(self) -> None:
+        here = responder()
+        for name, kind in ((WEB, Type.A), (WEB, Type.AAAA), (NOPE, Type.A), ("web.shop", 65), ("twins.shop", Type.SRV)):
+            for edns in (b"", opt(), opt(flags=0x8000)):
+                for tcp in (False, True):
+                    before = here.hits
+                    first = told(query(name, kind, edns), tcp=tcp, to=here)
+                    second = told(query(name.upper(), kind, edns), tcp=tcp, to=here)
+                    assert here.hits == before + 1
+                    assert read(second).question == question(name.upper(), kind)
+                    assert second.lower() == first.lower()
+
+    def test_addresses_take_turns_at_being_first(self) -> None:
+        here = responder()
+        seen = [read(told(query("inside.shop" if n < 2 else "db.shop"), to=here)) for n in range(32)]
+        assert {row.data for row in seen[0].answer} == {row.data for row in seen[1].answer}
+        firsts = {reply.answer[0].data for reply in seen[2:]}
+        assert len(firsts) == 3
+        assert all(len({row.data for row in reply.answer}) == 3 for reply in seen[2:])
+        assert here.hits == 30
+
+    def test_a_bounded_memo_drops_the_oldest(self) -> None:
+        here = responder(memo=4)
+        for n in range(20):
+            told(query(f"x{n}.shop"), to=here)
+        assert len(here.memo) == 4
+        told(query("x19.shop"), to=here)
+        assert here.hits == 1
+
+    def test_a_change_drops_what_it_touches_and_nothing_else(self) -> None:
+        here = responder()
+        names = ["web.shop", "bare.shop", "nope.shop", "inside.shop", "db.shop", "shop.svc"]
+        for name in names:
+            told(query(name), to=here)
+        changed = service("web", clusterIPs=["10.96.0.77"])
+        here.fold((put(changed),), synced=True, serial=SERIAL + 1)
+        kept = []
+        for name in names:
+            before = here.hits
+            told(query(name), to=here)
+            kept.append(here.hits > before)
+        assert kept == [False, True, True, False, True, True]
+        assert read(told(query("web.shop"), to=here)).answer[0].data == IPv4Address("10.96.0.77")
+
+    def test_the_serial_is_always_the_newest(self) -> None:
+        here = responder()
+        told(query(NOPE), to=here)
+        here.fold((put(service("other", clusterIPs=["10.96.3.3"])),), synced=True, serial=SERIAL + 9)
+        row = read(told(query(NOPE), to=here)).authority[0]
+        assert here.hits == 1
+        assert isinstance(row.data, tuple)
+        assert row.data[2] == SERIAL + 9
+
+    def test_another_configuration_forgets_everything(self) -> None:
+        here = responder()
+        assert code(send(query("web.shop"), to=here)) == "NOERROR"
+        here.configure(DnsConfig())
+        assert code(send(query("web.shop"), to=here)) == "REFUSED"
+
+
+NAMES = [
+    *("web.shop", "db.shop", "db-0.db.shop", "_pg._tcp.db.shop", "_tcp.db.shop", "shop", "inside.shop", "twice.shop"),
+    *("nope.shop", "empty.svc", "cluster.local", "gone.shop", "web.dev.svc", "ns.dns.cluster.local", "hop1.shop"),
+    *("7.0.96.10.in-addr.arpa", "21.0.244.10.in-addr.arpa", "0.244.10.in-addr.arpa", "9.2.0.192.in-addr.arpa"),
+    *("10-0-0-1.shop.pod.cluster.local", "x.y.z.shop"),
+]
+STAY = [Namespace(name) for name in NAMESPACES if name not in ("shop", "empty")]
+TOUCHABLE: list[ClusterObject] = [item for item in OBJECTS if item not in STAY]
+VARIANTS: list[ClusterObject] = [
+    service("web", clusterIPs=["10.96.0.8", "fd00:10:96::7"], ports=[port("http", 81)]),
+    service("web", clusterIP="None"),
+    service("web", type="ExternalName", externalName="db.shop.svc.cluster.local"),
+    service("nope", clusterIPs=["10.96.0.7"]),
+    slice_of("db", [endpoint("10.244.0.21", hostname="db-9"), endpoint("192.0.2.9")], [port("pg", 1)]),
+    slice_of("web", [endpoint("10.96.0.7", hostname="odd")], [port("http", 1)], "1"),
+]
+CHANGES: st.SearchStrategy[Change] = st.one_of(
+    st.sampled_from(TOUCHABLE).map(put), st.sampled_from(TOUCHABLE).map(gone), st.sampled_from(VARIANTS).map(put)
+)
+QUESTIONS = st.tuples(
+    st.sampled_from(NAMES), st.sampled_from([Type.A, Type.AAAA, Type.SRV, Type.PTR, Type.CNAME, Type.SOA, 65])
+)
+
+
+def everything_said(name: str, kind: int, here: Responder) -> tuple[object, ...]:
+    reply = read(told(query(name, kind, opt()), to=here))
+    return reply.flags, sorted(map(str, reply.answer)), reply.authority, reply.additional
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(st.lists(CHANGES, max_size=3), st.lists(QUESTIONS, max_size=6)), max_size=5))
+def test_what_is_remembered_is_what_a_fresh_server_would_say(
+    steps: list[tuple[list[Change], list[tuple[str, int]]]],
+) -> None:
+    here = Responder(CONFIG, 8)
+    here.fold(tuple(map(put, OBJECTS)), synced=True, serial=SERIAL)
+    for moment, (changes, questions) in enumerate(steps, SERIAL + 1):
+        here.fold(tuple(changes), synced=True, serial=moment)
+        fresh = Responder(CONFIG)
+        snapshot = here.index.snapshot
+        everything: list[ClusterObject] = [
+            *snapshot.namespaces.values(),
+            *snapshot.services.values(),
+            *snapshot.slices.values(),
+        ]
+        fresh.fold(tuple(map(put, everything)), synced=True, serial=snapshot.serial)
+        for name, kind in questions * 2:
+            assert everything_said(name, kind, here) == everything_said(name, kind, fresh)

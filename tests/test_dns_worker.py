@@ -1,0 +1,240 @@
+"""The worker process, as the daemon starts it, asked by our own client and by dig."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import dnslib
+import pytest
+from dns_cluster import CONFIG, OBJECTS, SERIAL, index_of, put, short
+from dns_cluster import ask as ask_index
+from dns_wire import crowd, responder
+
+from resolverd.channel import Channel
+from resolverd.cluster.objects import ClusterObject, Namespace
+from resolverd.dns import client
+from resolverd.dns.worker import SLICE, take_in
+from resolverd.errors import HostError, ResolverdError, UsageError
+from resolverd.feed import Feed, Ready, Report
+
+GUARD = 20.0
+"""Seconds; only a hang takes that long."""
+
+
+def feed(objects: tuple[ClusterObject, ...] = OBJECTS) -> Feed:
+    return Feed(tuple(map(put, objects)), True, SERIAL)
+
+
+@dataclass
+class Running:
+    """A worker and the daemon's end of its channel."""
+
+    channel: Channel
+    port: int
+    process: asyncio.subprocess.Process
+
+    async def ask(self, name: str, kind: str = "A") -> client.Answered:
+        return await asyncio.to_thread(client.query, "127.0.0.1", self.port, name, kind)
+
+    async def until(self, name: str, rcode: str) -> None:
+        """Wait until ``name`` gets ``rcode``."""
+        async with asyncio.timeout(GUARD):
+            while (await self.ask(name)).rcode != rcode:
+                await asyncio.sleep(0.01)
+
+    async def message(self) -> object:
+        return await asyncio.wait_for(self.channel.receive(), GUARD)
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Running]:
+    ours, theirs = socket.socketpair()
+    with theirs, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+        udp.bind(("127.0.0.1", 0))
+        tcp.bind(udp.getsockname())
+        tcp.listen()
+        handed = {"--channel": theirs.fileno(), "--udp": udp.fileno(), "--tcp": tcp.fileno()}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "resolverd.dns.worker"),
+            *(str(part) for pair in handed.items() for part in pair),
+            pass_fds=tuple(handed.values()),
+        )
+        port = udp.getsockname()[1]
+    channel = await Channel.over(ours)
+    try:
+        worker = Running(channel, port, process)
+        assert await worker.message() == Ready("dns")
+        yield worker
+    finally:
+        await channel.close()
+        assert await asyncio.wait_for(process.wait(), GUARD) == 0
+
+
+async def test_from_the_first_second_to_the_last() -> None:
+    async with running() as worker:
+        assert (await worker.ask("web.shop.svc.cluster.local")).rcode == "SERVFAIL"
+        await worker.channel.send(CONFIG)
+        await worker.channel.send(feed())
+        await worker.until("web.shop", "NOERROR")
+        assert (await worker.ask("web.shop")).short() == ["10.96.0.7"]
+        assert (await worker.ask("_http._tcp.web.shop", "SRV")).short() == ["0 100 80 web.shop.svc.cluster.local."]
+        assert (await worker.ask("10.96.0.7", "PTR")).short() == ["web.shop.svc.cluster.local."]
+        assert (await worker.ask("dns-version.cluster.local", "TXT")).short() == ['"1.1.0"']
+        assert (await worker.ask("nope.shop")).rcode == "NXDOMAIN"
+
+
+async def test_reports_count_what_was_answered() -> None:
+    async with running() as worker:
+        await worker.channel.send(CONFIG)
+        await worker.channel.send(feed())
+        await worker.until("web.shop", "NOERROR")
+        await worker.ask("nope.shop")
+        async with asyncio.timeout(GUARD):
+            while True:
+                message = await worker.message()
+                assert isinstance(message, Report)
+                rcodes = message.values["rcodes"]
+                assert isinstance(rcodes, dict)
+                assert message.worker == "dns"
+                assert message.values["queries"] == sum(rcodes.values())
+                if rcodes.get("NXDOMAIN") == 1:
+                    break
+
+
+async def test_large_answers_come_over_tcp() -> None:
+    async with running() as worker:
+        await worker.channel.send(CONFIG)
+        await worker.channel.send(feed((Namespace("shop"), *crowd(500))))
+        await worker.until("crowd500.shop", "NOERROR")
+        assert len((await worker.ask("crowd500.shop")).short()) == 500
+
+
+@pytest.mark.skipif(shutil.which("dig") is None, reason="dig is not installed")
+async def test_dig_agrees() -> None:
+    async with running() as worker:
+        await worker.channel.send(CONFIG)
+        await worker.channel.send(feed())
+        await worker.until("web.shop", "NOERROR")
+        for name, kind in (("web.shop", "A"), ("dual.shop", "AAAA"), ("twins.shop", "SRV"), ("outside.shop", "CNAME")):
+            for transport in ("+notcp", "+tcp"):
+                command = ["dig", "@127.0.0.1", "-p", str(worker.port), "+short", transport, name, kind]
+                done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=GUARD)
+                assert sorted(done.stdout.split("\n")[:-1]) == sorted(
+                    short(ask_index(name, kind, index_of())).split(", ")
+                )
+
+
+async def test_the_process_imports_nothing_heavy() -> None:
+    program = "import resolverd.dns.worker, sys; print(*sys.modules)"
+    done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", program], capture_output=True, text=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "resolverd" in loaded
+    assert not loaded & {"kubernetes", "aiohttp", "click", "yaml", "dnslib"}
+
+
+async def test_a_big_feed_is_taken_in_slices_with_turns_for_others_between() -> None:
+    here = responder(objects=())
+    objects = [Namespace("shop"), *(item for size in range(SLICE, SLICE + 6) for item in crowd(size))]
+    turns = []
+
+    async def others() -> None:
+        while True:
+            turns.append(here.index.snapshot.synced)
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    await take_in(here, Feed(tuple(map(put, objects)), True, SERIAL + 1))
+    task.cancel()
+    assert len(turns) >= 5
+    assert set(here.index.snapshot.services) >= {("shop", f"crowd{size}") for size in range(SLICE, SLICE + 6)}
+    assert here.index.snapshot.serial == SERIAL + 1
+
+
+async def test_until_the_last_slice_is_in_nothing_is_denied() -> None:
+    from resolverd.dns.responder import Responder
+
+    here = Responder(CONFIG)
+    objects = [Namespace("shop"), *(item for size in range(SLICE, SLICE + 3) for item in crowd(size))]
+    seen = []
+
+    async def others() -> None:
+        while True:
+            seen.append(short(ask_index("nope.shop", "A", here.index)))
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    await take_in(here, Feed(tuple(map(put, objects)), True, SERIAL))
+    task.cancel()
+    assert seen
+    assert set(seen) == {"SERVFAIL"}
+    assert short(ask_index("nope.shop", "A", here.index)) == "NXDOMAIN"
+
+
+@contextmanager
+def answering(reply: Callable[[bytes], list[bytes]]) -> Iterator[int]:
+    """A UDP server in a thread that answers one datagram as ``reply`` says; its port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+        end.settimeout(GUARD)
+        end.bind(("127.0.0.1", 0))
+
+        def serve() -> None:
+            data, peer = end.recvfrom(4096)
+            for wire in reply(data):
+                end.sendto(wire, peer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield end.getsockname()[1]
+        thread.join(GUARD)
+
+
+class TestClient:
+    @pytest.mark.parametrize(
+        ("name", "kind"), [("web.shop", "NONSENSE"), ("a" * 64, "A"), (".".join(["a" * 60] * 5), "A"), ("a..b", "A")]
+    )
+    def test_what_cannot_be_asked(self, name: str, kind: str) -> None:
+        with pytest.raises(UsageError):
+            client.query("127.0.0.1", 9, name, kind)
+
+    def test_nobody_there(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+            end.bind(("127.0.0.1", 0))
+            port = end.getsockname()[1]
+        with pytest.raises(HostError, match="refused"):
+            client.query("127.0.0.1", port, "web.shop")
+
+    def test_nobody_answers(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+            end.bind(("127.0.0.1", 0))
+            port = end.getsockname()[1]
+            with pytest.raises(HostError, match="no answer"):
+                client.query("127.0.0.1", port, "web.shop", timeout=0.01)
+
+    def test_garbage_is_an_error_of_ours(self) -> None:
+        with (
+            answering(lambda data: [data[:2] + b"\xff" * 30]) as port,
+            pytest.raises(ResolverdError, match="understood"),
+        ):
+            client.query("127.0.0.1", port, "web.shop")
+
+    def test_replies_to_other_questions_are_passed_over(self) -> None:
+        def reply(data: bytes) -> list[bytes]:
+            asked = dnslib.DNSRecord.parse(data)
+            right = asked.reply()
+            right.add_answer(*dnslib.RR.fromZone('web.shop. 5 TXT "a\\027[31mb"'))
+            wrong = bytes(right.pack())
+            return [bytes((wrong[0] ^ 1,)) + wrong[1:], wrong]
+
+        with answering(reply) as port:
+            answered = client.query("127.0.0.1", port, "web.shop", "TXT")
+        assert answered.rcode == "NOERROR"
+        assert len(answered.short()) == 1
+        assert answered.short()[0].isprintable()
