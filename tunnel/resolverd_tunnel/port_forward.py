@@ -206,7 +206,7 @@ class PortForwardStream:
         self._closed = True
         if self._pending is not None:
             self._pending.cancel()
-            await asyncio.wait([self._pending])
+            await asyncio.gather(self._pending, return_exceptions=True)
         try:
             async with asyncio.timeout(CLOSE_LIMIT):
                 await self._websocket.close()
