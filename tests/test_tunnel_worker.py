@@ -222,6 +222,15 @@ async def test_routes_come_with_holds_and_go_with_what_allows_them(tunnel: Rig) 
     await tunnel.reported(lambda values: values["routes"] == [host_network(web)])
 
 
+async def test_nobody_is_told_of_routes_before_it_is_known_what_may_be_routed() -> None:
+    async with rig() as tunnel:
+        holding = asyncio.create_task(tunnel.address("web"))
+        done, _ = await asyncio.wait([holding], timeout=0.2)
+        assert not done
+        await tunnel.start()
+        assert await error_of(await holding, 80) == 0
+
+
 async def test_a_service_that_goes_is_unreachable_a_moment_later(tunnel: Rig) -> None:
     address = await tunnel.address("web")
     assert await error_of(address, 80) == 0

@@ -25,8 +25,11 @@ class HoldsServer:
         end.setblocking(False)
         self._end = end
         self._hold = hold
-        asyncio.get_running_loop().add_reader(end, self._serve)
         self._reply(ANEW)
+
+    def start(self) -> None:
+        """Serve, from when it is known what may be routed; requests made before wait. Idempotent."""
+        asyncio.get_running_loop().add_reader(self._end, self._serve)
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._end)

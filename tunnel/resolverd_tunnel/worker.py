@@ -107,6 +107,8 @@ class Tunnel:
             self._routes.permit(routes)
         except OSError as error:
             log.error("changing routes: %s", error.strerror)
+        if self._holds:
+            self._holds.start()
 
     async def _tidy(self) -> None:
         while True:
