@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import dnslib
 import pytest
@@ -24,6 +25,8 @@ from resolverd.dns import client
 from resolverd.dns.worker import SLICE, take_in
 from resolverd.errors import HostError, ResolverdError, UsageError
 from resolverd.feed import Feed, Ready, Report
+from resolverd.host import Server
+from resolverd.sockets import listen
 
 GUARD = 20.0
 """Seconds; only a hang takes that long."""
@@ -57,20 +60,18 @@ class Running:
 @asynccontextmanager
 async def running() -> AsyncIterator[Running]:
     ours, theirs = socket.socketpair()
-    with theirs, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-        udp.bind(("127.0.0.1", 0))
-        tcp.bind(udp.getsockname())
-        tcp.listen()
-        handed = {"--channel": theirs.fileno(), "--udp": udp.fileno(), "--tcp": tcp.fileno()}
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "resolverd.dns.worker"),
-            *(str(part) for pair in handed.items() for part in pair),
-            pass_fds=tuple(handed.values()),
-        )
-        port = udp.getsockname()[1]
+    listening = listen(Server(ip_address("127.0.0.1"), 0))
+    handed = {"--channel": theirs.fileno(), "--udp": listening.udp.fileno(), "--tcp": listening.tcp.fileno()}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "resolverd.dns.worker"),
+        *(str(part) for pair in handed.items() for part in pair),
+        pass_fds=tuple(handed.values()),
+    )
+    theirs.close()
+    listening.close()
     channel = await Channel.over(ours)
     try:
-        worker = Running(channel, port, process)
+        worker = Running(channel, listening.server.port, process)
         assert await worker.message() == Ready("dns")
         yield worker
     finally:
