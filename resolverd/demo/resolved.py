@@ -72,11 +72,7 @@ def unpacked(root: Path) -> Resolved | None:
     resolvectl = root / "usr/bin/resolvectl"
     if daemon is None or not resolvectl.exists():
         return None
-    shared = [
-        *root.glob("usr/lib/*-linux-gnu*/systemd"),
-        *root.glob("usr/lib/systemd"),
-        *root.glob("usr/lib/*-linux-gnu*"),
-    ]
+    shared = [folder for pattern in _LIBRARY_FOLDERS for folder in sorted(root.glob(pattern))]
     return Resolved(daemon, resolvectl, tuple(path for path in shared if list(path.glob("*.so*"))))
 
 
@@ -109,18 +105,22 @@ def fetch(root: Path) -> Resolved:
         split = bool(_apt("apt-cache", "search", "--names-only", "^systemd-resolved$"))
         packages = ["systemd-resolved", "libsystemd-shared"] if split else ["systemd"]
         archives = _unpack(packages, Path(scratch), tree)
-        found = unpacked(tree)
-        if found is None:
-            raise HostError(
-                "systemd-resolved", f"is not in the packages {' '.join(packages)}", "install systemd-resolved"
-            )
-        if found.missing_libraries():
-            _unpack(_absent_libraries(archives), Path(scratch), tree)
-        if missing := found.missing_libraries():
-            raise HostError("systemd-resolved", f"needs {', '.join(missing)}", "install the packages that hold them")
+        while missing := _unpacked_now(tree, packages).missing_libraries():
+            absent = _absent_libraries(archives)
+            if not absent:
+                why = f"needs {', '.join(missing)}"
+                raise HostError("systemd-resolved", why, "install the packages that hold them")
+            archives = _unpack(absent, Path(scratch), tree)  # these may need others in turn
         shutil.rmtree(root, ignore_errors=True)
         tree.rename(root)
     return find()
+
+
+def _unpacked_now(tree: Path, packages: list[str]) -> Resolved:
+    found = unpacked(tree)
+    if found is None:
+        raise HostError("systemd-resolved", f"is not in the packages {' '.join(packages)}", "install systemd-resolved")
+    return found
 
 
 def _unpack(packages: list[str], scratch: Path, tree: Path) -> list[Path]:
@@ -137,6 +137,8 @@ def _absent_libraries(archives: list[Path]) -> list[str]:
     """Library packages that ``archives`` depend on and that are not installed here."""
     depends = [_apt("dpkg-deb", "--field", str(archive), "Depends") for archive in archives]
     names = sorted(set(re.findall(r"\blib[a-z0-9.+-]+", " ".join(depends))) - {"libsystemd-shared"})
+    if not names:
+        return []
     command = ["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\n", *names]
     listing = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     present = {line.partition(" ")[2] for line in listing.splitlines() if line.startswith("installed ")}
