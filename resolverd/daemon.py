@@ -164,7 +164,8 @@ class Daemon:
         descriptors = {"--udp": listening.udp.fileno(), "--tcp": listening.tcp.fileno()}
         if self._tunnel:
             descriptors["--holds"] = self._holds[0].fileno()
-        return Worker("dns", "resolverd.dns.worker", descriptors, self._greet_dns, self._on_message)
+        level = ("--log-level", self._settings.daemon.log_level)
+        return Worker("dns", "resolverd.dns.worker", descriptors, self._greet_dns, self._on_message, level)
 
     def _tunnel_worker(self, device: Device) -> Worker:
         descriptors = {"--tun": device.fd, "--holds": self._holds[1].fileno()}
@@ -174,7 +175,11 @@ class Daemon:
             descriptors,
             self._greet_tunnel,
             self._on_message,
-            extra=("--ifindex", str(device.ifindex)),
+            (
+                *("--ifindex", str(device.ifindex)),
+                *("--transport", self._settings.tunnel.transport),
+                *("--log-level", self._settings.daemon.log_level),
+            ),
         )
 
     def _greet_dns(self) -> list[Any]:

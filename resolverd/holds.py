@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 _NUMBER = struct.Struct("!I")
+BEGUN_ANEW = 0
+"""A reply numbered so answers no request: the tunnel process has just begun, and routes nothing it was asked for."""
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 MAX_ADDRESSES = 512
 """Most addresses in one request; ask again for more."""
@@ -31,7 +33,7 @@ MAX_REQUEST = _NUMBER.size + 16 * MAX_ADDRESSES
 
 
 def encode_request(number: int, addresses: Iterable[Address]) -> bytes:
-    """``number`` is 0 to 2**32 - 1; at most ``MAX_ADDRESSES`` addresses."""
+    """``number`` is 1 to 2**32 - 1; at most ``MAX_ADDRESSES`` addresses."""
     packed = [a.packed if a.version == 6 else _MAPPED + a.packed for a in addresses]
     if len(packed) > MAX_ADDRESSES:
         raise ValueError(f"{len(packed)} addresses in one request")

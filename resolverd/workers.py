@@ -13,6 +13,7 @@ from typing import Any
 
 from resolverd.channel import Channel
 from resolverd.cluster.snapshot import Change, Key, Kind
+from resolverd.errors import ResolverdError
 from resolverd.feed import Feed, Ready
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Worker:
         self.outbox.put(value)
 
     async def run(self) -> None:
-        """Keep the process alive until cancelled; then stop it."""
+        """Keep the process alive until cancelled; then stop it. Raises what the worker gives up with."""
         failures = 0
         while True:
             began = asyncio.get_running_loop().time()
@@ -132,6 +133,8 @@ class Worker:
                 message = await channel.receive()
             except EOFError:
                 return
+            if isinstance(message, ResolverdError):
+                raise message
             if isinstance(message, Ready):
                 self.ready.set()
             self.on_message(message)

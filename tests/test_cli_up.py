@@ -168,6 +168,18 @@ async def test_a_worker_that_is_killed_comes_back(laptop: Laptop, which: int) ->
     await until(works)
 
 
+async def test_a_device_that_somebody_deletes_ends_it_and_leaves_nothing(laptop: Laptop) -> None:
+    assert (await laptop.up()).code == 0
+    assert (await shell("ip link del resolverd0")).code == 0
+
+    async def ended() -> bool:
+        return (await resolverd("status")).code == 3
+
+    await until(ended)
+    log = Path("/run/resolverd/daemon.log").read_text()
+    assert log.splitlines()[-1].startswith("resolverd: tunnel device: it is gone")
+
+
 async def test_up_again_is_no_harm(laptop: Laptop) -> None:
     assert (await laptop.up()).code == 0
     again = await laptop.up()

@@ -15,6 +15,7 @@ from fakes import eventually
 from resolverd import workers
 from resolverd.cluster.objects import Namespace
 from resolverd.cluster.snapshot import Change, Kind
+from resolverd.errors import HostError
 from resolverd.feed import Feed, Report
 from resolverd.workers import Outbox, Worker
 
@@ -70,6 +71,13 @@ async def test_a_dead_worker_is_started_again_and_told_everything(monkeypatch: p
         assert [values["told"] for values in told] == ["hello", "hello"]
         assert told[0]["pid"] != told[1]["pid"]
         assert worker.restarts == 1
+
+
+async def test_a_worker_that_gives_up_says_why_and_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    worker = Worker("double", "worker_double", {}, lambda: ["give up"], lambda _: None)
+    with pytest.raises(HostError, match="cannot go on"):
+        await asyncio.wait_for(worker.run(), 20)
 
 
 async def test_the_outbox_keeps_the_newest_of_each() -> None:

@@ -8,6 +8,7 @@ import os
 import socket
 
 from resolverd.channel import Channel
+from resolverd.errors import HostError
 from resolverd.feed import Feed, Ready, Report
 
 
@@ -18,6 +19,9 @@ async def serve(descriptor: int) -> None:
         try:
             message = await channel.receive()
         except EOFError:
+            return
+        if message == "give up":
+            await channel.send(HostError("double", "cannot go on", "try another"))
             return
         if message == "die":
             os._exit(7)

@@ -1,7 +1,7 @@
 """Asking the tunnel process to route addresses before an answer with them leaves, and remembering what it has.
 
 Nobody waits long: a tunnel that does not answer delays an answer by ``PATIENCE`` once, and is then left alone for
-``PAUSE``. A reply numbered 0 says that the tunnel process began anew and routes nothing.
+``PAUSE``. ``BEGUN_ANEW`` says that the tunnel process began anew and routes nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from resolverd.holds import MAX_ADDRESSES, decode_reply, encode_request
+from resolverd.holds import BEGUN_ANEW, MAX_ADDRESSES, decode_reply, encode_request
 from resolverd.names import Address
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ HELD = 60.0
 PAUSE = 1.0
 """Seconds without asking again for what was not routed in time."""
 MAX_REMEMBERED = 100_000
-_ALL_FORGOTTEN = 0
 _LARGEST_NUMBER = 2**32 - 1
 
 
@@ -115,7 +114,7 @@ class HoldsClient:
                 log.warning("the tunnel process sent nonsense: %s", error)
 
     def _on_reply(self, number: int) -> None:
-        if number == _ALL_FORGOTTEN:
+        if number == BEGUN_ANEW:
             self._until.clear()
             self._on_forgotten()
             return

@@ -125,10 +125,12 @@ def main() -> None:
     parser.add_argument("--udp", type=int, action="append", default=[])
     parser.add_argument("--tcp", type=int, action="append", default=[])
     parser.add_argument("--holds", type=int)
-    logs.configure("info")
+    parser.add_argument("--log-level", default="info", choices=logs.LEVELS)
+    arguments = parser.parse_args()
+    logs.configure(arguments.log_level)
     # What stays (the Snapshot) has no cycles: looking through a large one for some would stop answers for a second.
     gc.set_threshold(10_000, 10, 1_000_000)
-    asyncio.run(_main(parser.parse_args()))
+    asyncio.run(_main(arguments))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,11 @@ import logging
 import socket
 from collections.abc import Callable, Iterable
 
-from resolverd.holds import MAX_REQUEST, decode_request, encode_reply
+from resolverd.holds import BEGUN_ANEW, MAX_REQUEST, decode_request, encode_reply
 from resolverd.names import Address
 
 log = logging.getLogger(__name__)
 
-ANEW = 0
-"""Number of a reply that answers nothing: this process has just begun, so everything must be asked for again."""
 _BUDGET = 32
 
 
@@ -25,7 +23,7 @@ class HoldsServer:
         end.setblocking(False)
         self._end = end
         self._hold = hold
-        self._reply(ANEW)
+        self._reply(BEGUN_ANEW)
 
     def start(self) -> None:
         """Serve, from when it is known what may be routed; requests made before wait. Idempotent."""

@@ -13,13 +13,12 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 from resolverd import logs
 from resolverd.channel import Channel
 from resolverd.errors import ExitCode, ResolverdError
-from resolverd.feed import Ask, Feed, Reach, Ready, Report, Routable, Unauthorized
+from resolverd.feed import Ask, Feed, Reach, Ready, Routable, Unauthorized
 from resolverd.host import HostRoutes
 from resolverd.reporting import Reporter
 
@@ -145,27 +144,17 @@ class Tunnel:
 
 
 async def serve(options: argparse.Namespace) -> None:
-    """Serve until the daemon is gone. ResolverdError when this host cannot."""
+    """Serve until the daemon is gone. ResolverdError when this host cannot; the daemon is told why."""
     channel = await Channel.over(socket.socket(fileno=options.channel))
     try:
-        async with _private_namespace(channel) as namespace:
+        with contextlib.closing(PrivateNamespace.create()) as namespace:
             await Tunnel(options, channel, namespace).run()
-    finally:
-        await channel.close()
-
-
-@contextlib.asynccontextmanager
-async def _private_namespace(channel: Channel) -> AsyncIterator[PrivateNamespace]:
-    try:
-        namespace = PrivateNamespace.create()
     except ResolverdError as error:
         with contextlib.suppress(ConnectionError):
-            await channel.send(Report(NAME, {"state": str(error)}))
+            await channel.send(error)
         raise
-    try:
-        yield namespace
     finally:
-        namespace.close()
+        await channel.close()
 
 
 def _most_flows() -> int:
