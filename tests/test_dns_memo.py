@@ -104,7 +104,10 @@ VARIANTS: list[ClusterObject] = [
     service("lost", "fresh", clusterIPs=["10.96.0.8"]),
 ]
 CHANGES: st.SearchStrategy[Change] = st.one_of(
-    st.sampled_from(TOUCHABLE).map(put), st.sampled_from(TOUCHABLE).map(gone), st.sampled_from(VARIANTS).map(put)
+    st.sampled_from(TOUCHABLE).map(put),
+    st.sampled_from(TOUCHABLE).map(gone),
+    st.sampled_from(VARIANTS).map(put),
+    st.sampled_from([put(Namespace("shop")), gone(Namespace("shop"))]),
 )
 
 

@@ -7,9 +7,30 @@ import struct
 from ipaddress import IPv4Address
 
 import pytest
-from dns_wire import AD, CD, COOKIE, HEADER, MANY, NOPE, RD, WEB, code, opt, query, question, read, send, told, wire
+from dns_cluster import CONFIG, SERIAL, put
+from dns_wire import (
+    AD,
+    CD,
+    COOKIE,
+    HEADER,
+    MANY,
+    NOPE,
+    RD,
+    WEB,
+    code,
+    crowd,
+    opt,
+    query,
+    question,
+    read,
+    send,
+    told,
+    wire,
+)
 
+from resolverd.cluster.objects import Namespace
 from resolverd.dns.records import Type
+from resolverd.dns.responder import Responder
 
 
 class TestHeader:
@@ -248,3 +269,13 @@ class TestSize:
         reply = read(told(query(f"crowd{MANY}.shop", kind, opt(512)), tcp=True))
         assert len(reply.answer) == MANY or (kind == Type.SRV and reply.is_cut)
         assert reply.size > 30000
+
+    def test_names_beyond_the_reach_of_pointers(self) -> None:
+        """A pointer has 14 bits; a name first seen behind 16 KiB is written out each time."""
+        here = Responder(CONFIG)
+        here.fold((put(Namespace("shop")), *map(put, crowd(400))), synced=True, serial=SERIAL)
+        reply = read(told(query("crowd400.shop", Type.SRV), tcp=True, to=here))
+        assert reply.size > 0x4000 + 4096
+        targets = [row.data[3] for row in reply.answer if isinstance(row.data, tuple)]
+        assert len(set(targets)) == 400
+        assert [row.owner for row in reply.additional] == targets

@@ -82,16 +82,14 @@ class _Writer:
     """False once something did not fit."""
 
     def add(self, record: Record) -> bool:
-        """Append ``record``; False, and nothing appended, when there is no room for it."""
-        start, known = len(self.data), len(self.names)
+        """Append ``record``; False, and nothing appended, when there is no room for it. That record was the last."""
+        start = len(self.data)
         self._name(record.owner)
         self.data += _RECORD.pack(record.type, CLASS_IN, record.ttl, 0)
         body = len(self.data)
         self._body(record)
         if len(self.data) > self.limit:
             del self.data[start:]
-            for name in list(self.names)[known:]:
-                del self.names[name]
             self.is_whole = False
             return False
         if isinstance(record.data, Address):
