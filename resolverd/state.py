@@ -16,6 +16,7 @@ from resolverd.errors import HostError, NoPermissionError
 
 SOCKET = "resolverd.sock"
 LOCK = "lock"
+"""Holds the daemon's process id, and its lock."""
 LOG = "daemon.log"
 SCRATCH = "scratch-"
 """How the names of temporary folders in it begin."""
@@ -65,10 +66,13 @@ class StateDirectory:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            holder = os.read(self._lock, 20).decode(errors="replace").strip()
             os.close(self._lock)
             raise HostError(
-                "running already", f"another daemon holds {self.path}", "stop it with resolverd down"
+                "running already", f"process {holder} holds {self.path}", "stop it with resolverd down"
             ) from None
+        os.truncate(self._lock, 0)
+        os.write(self._lock, f"{os.getpid()}\n".encode())
         # Whoever held the lock is gone: its socket answers nobody, its scratch folders are nobody's.
         self._clear()
         return self

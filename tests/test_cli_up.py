@@ -44,8 +44,7 @@ class Laptop:
         )  # fmt: skip
 
     async def daemon(self) -> int:
-        (pid,) = (await shell("pgrep -f '[r]esolverd run'")).out.split()
-        return int(pid)
+        return int(Path("/run/resolverd/lock").read_text())
 
     async def children(self) -> list[str]:
         pid = await self.daemon()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def test_a_folder_with_somebody_else_s_files_stays(tmp_path: Path) -> None:
 def test_two_at_once_are_refused_and_the_first_is_not_disturbed(tmp_path: Path) -> None:
     with state.StateDirectory(tmp_path) as first:
         first.socket.touch()
-        with pytest.raises(HostError, match="running already"), state.StateDirectory(tmp_path):
+        with pytest.raises(HostError, match=f"process {os.getpid()} holds"), state.StateDirectory(tmp_path):
             pass
         with pytest.raises(HostError, match="running already"):
             state.forget(tmp_path)

@@ -28,7 +28,7 @@ This is a shell inside. Nothing you do here changes your machine; `exit` takes i
   dig +short SRV _pg._tcp.db.shop.svc.cluster.local
   getent hosts api.payments              as every program resolves names
   kubectl get services -A                if you have kubectl: it talks to the embedded cluster
-  kill -9 $(pgrep -f 'resolverd run')    then see what is left: ip link, resolvectl
+  kill -9 $(cat /run/resolverd/lock)     then see what is left: ip link, resolvectl
 """
 
 
