@@ -323,6 +323,17 @@ class TestHolds:
             await here.udp(query("web.shop"))
             assert here.tunnel.asked == [["10.96.0.7"]] * 2
 
+    async def test_replies_to_a_process_before_this_one_mean_nothing(self) -> None:
+        async with serving(holds=True) as here:
+            assert here.tunnel
+            here.tunnel.answers = False
+            for number in range(1, 20):
+                here.tunnel.reply(number)
+            await here.udp(query("web.shop"))
+            await here.udp(query("bare.shop"))
+            assert here.tunnel.asked == [["10.96.0.7"], ["10.96.0.11"]]
+            assert not set(here.tunnel.numbers) & set(range(20))
+
     async def test_a_changed_address_is_held_too(self) -> None:
         async with serving(holds=True) as here:
             assert here.tunnel

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -49,7 +50,8 @@ class HoldsClient:
         self._until: dict[Address, float] = {}
         self._waiting: dict[tuple[Address, ...], _Waiting] = {}
         self._by_number: dict[int, _Waiting] = {}
-        self._number = 0
+        # Not from 1: replies to a DNS process that died are still in the socket, and must fit no request of ours.
+        self._number = secrets.randbelow(_LARGEST_NUMBER)
         self._loop.add_reader(end, self._drain)
 
     def fresh_until(self, addresses: tuple[Address, ...]) -> float:
