@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,8 @@ from resolverd.feed import Feed, Ready
 
 log = logging.getLogger(__name__)
 
+PART = 1000
+"""Changes in one message."""
 STOP_DEADLINE = 5.0
 """Seconds a worker may take to stop by itself."""
 RESTART_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -123,9 +125,15 @@ class Worker:
         return code
 
     async def _send(self, channel: Channel) -> None:
+        synced = False
         while True:
             for value in await self.outbox.take():
-                await channel.send(value)
+                if isinstance(value, Feed):
+                    for part in _parts(value, synced):
+                        await channel.send(part)
+                    synced = value.synced
+                else:
+                    await channel.send(value)
 
     async def _receive(self, channel: Channel) -> None:
         while True:
@@ -146,3 +154,15 @@ class Worker:
             log.error("the %s process does not stop by itself: killed", self.name)
             process.kill()
             return await process.wait()
+
+
+def _parts(feed: Feed, synced: bool) -> Iterator[Feed]:
+    """``feed`` in messages that are read in a few milliseconds each, during which the worker does nothing else.
+
+    Until the last of them the worker is in step, or not, as it was before (``synced``).
+    """
+    changes = feed.changes
+    last = max(0, (len(changes) - 1) // PART * PART)
+    for start in range(0, last, PART):
+        yield Feed(changes[start : start + PART], synced, feed.serial)
+    yield Feed(changes[last:], feed.synced, feed.serial)

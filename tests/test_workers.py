@@ -73,6 +73,21 @@ async def test_a_dead_worker_is_started_again_and_told_everything(monkeypatch: p
         assert worker.restarts == 1
 
 
+async def test_a_large_feed_comes_in_parts_and_is_in_step_with_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "PART", 2)
+    feed = Feed(tuple(change(name) for name in "abcde"), True, 1)
+    async with running([feed], monkeypatch) as (worker, told):
+        await eventually(lambda: len(told) == 3)
+        assert [(values["told"], values["synced"]) for values in told] == [(2, False), (2, False), (1, True)]
+        worker.tell(Feed((change("f"), change("g"), change("h")), True, 2))
+        worker.tell(Feed((change("f", gone=True),), True, 3))
+        await eventually(lambda: len(told) == 5)
+        assert [(values["told"], values["synced"]) for values in told[3:]] == [(2, True), (1, True)]
+        worker.tell(Feed((), True, 4))
+        await eventually(lambda: len(told) == 6)
+        assert told[5]["told"] == 0
+
+
 async def test_a_worker_that_gives_up_says_why_and_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     worker = Worker("double", "worker_double", {}, lambda: ["give up"], lambda _: None)

@@ -25,8 +25,9 @@ async def serve(descriptor: int) -> None:
             return
         if message == "die":
             os._exit(7)
-        told = len(message.changes) if isinstance(message, Feed) else message
-        await channel.send(Report("double", {"told": told, "pid": os.getpid()}))
+        feed = message if isinstance(message, Feed) else None
+        told, synced = (len(feed.changes), feed.synced) if feed else (message, None)
+        await channel.send(Report("double", {"told": told, "synced": synced, "pid": os.getpid()}))
 
 
 def main() -> None:
