@@ -18,6 +18,7 @@ from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext, invoker
 from resolverd.cluster.snapshot import Change, Touched, everything
 from resolverd.dns.rules import DnsConfig
+from resolverd.dns_policy import make_dns_config
 from resolverd.errors import ResolverdError
 from resolverd.feed import Ask, Feed, Reach, Report, Routable, Unauthorized
 from resolverd.host import ResolverBackend
@@ -245,16 +246,13 @@ class Daemon:
             self._tunnel.tell(Routable(self._plan.routes))
 
     def _dns_config(self) -> DnsConfig:
-        dns = self._settings.dns
-        return DnsConfig(
+        return make_dns_config(
+            self._settings.dns,
+            self._plan,
+            self._reconciler.capabilities,
             domain=self._domain,
-            namespaces=self._plan.namespaces,
             ranges=self._follower.ranges,
-            ttl=dns.ttl,
-            pod_records=dns.pod_records,
-            endpoint_pod_names=dns.endpoint_pod_names,
-            lookup_timeout=dns.lookup_timeout,
-            own_addresses=(self._host.listening.server.address,),
+            server=self._host.listening.server,
         )
 
     def _everything(self) -> Feed:

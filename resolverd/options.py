@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from resolverd.names import fold, is_domain, is_label
+from resolverd.names import address_of, fold, is_domain, is_label
 
 Check = Callable[[Any], Any]
 
@@ -84,6 +84,12 @@ def name(value: Any) -> str:
     if not is_domain(bare):
         raise ValueError(f"{_shown(value)} is no domain name")
     return bare
+
+
+def name_or_address(value: Any) -> str:
+    """A whole domain name, as :func:`name` has it, or an IP address in its canonical form."""
+    address = address_of(text(value))
+    return name(value) if address is None else str(address)
 
 
 def namespace(value: Any) -> str:

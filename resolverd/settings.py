@@ -20,8 +20,7 @@ class Mapping:
 def _mapping(value: Any) -> Mapping:
     if not isinstance(value, dict) or set(value) != {"name", "alias-for"}:
         raise ValueError("a mapping has the keys name and alias-for, and no others")
-    target = options.text(value["alias-for"])
-    return Mapping(options.name(value["name"]), target)
+    return Mapping(options.name(value["name"]), options.name_or_address(value["alias-for"]))
 
 
 def _option(default: Any, check: Check, text: str) -> Any:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 DNS_PORT = 53
 
 
-LATER = ("dns.excludes", "dns.mappings", "dns.upstreams", "daemon.metrics")
+LATER = ("daemon.metrics",)
 """Settings that are read and checked, and not in force yet."""
 
 

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 from dns_cluster import CONFIG, OBJECTS, SERIAL, endpoint, name_of, port, put, service, slice_of
 
 from resolverd.cluster.objects import ClusterObject
+from resolverd.dns.outward import Outward
 from resolverd.dns.records import Name, Rcode, Type
 from resolverd.dns.responder import Reply as Leaving
 from resolverd.dns.responder import Responder
@@ -187,6 +188,8 @@ HERE = responder()
 
 def send(data: bytes, *, tcp: bool = False, to: Responder = HERE) -> bytes | None:
     reply = to.respond(data, tcp=tcp)
+    if isinstance(reply, Outward):
+        reply = to.complete(reply, None)
     return reply.wire if isinstance(reply, Leaving) else reply
 
 

@@ -15,6 +15,8 @@ Raw = Mapping[str, Any]
 T = TypeVar("T")
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+CLUSTER_DNS_LABEL = ("k8s-app", "kube-dns")
+"""Whatever it is called: CoreDNS kept the label of its predecessor."""
 
 
 class MalformedObjectError(ValueError):
@@ -49,6 +51,8 @@ class Service:
     """The target of an ExternalName service as written, else empty."""
     ports: tuple[ServicePort, ...]
     session_affinity: str = "None"
+    is_cluster_dns: bool = False
+    """Whether it carries the label of the cluster's own DNS service."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -113,6 +117,7 @@ def parse_service(raw: Raw) -> Service:
         external_name=_text(spec, "externalName", "") if external else "",
         ports=_each(spec, "ports", _service_port),
         session_affinity=intern(_text(spec, "sessionAffinity", "None")),
+        is_cluster_dns=_mapping(metadata, "labels").get(CLUSTER_DNS_LABEL[0]) == CLUSTER_DNS_LABEL[1],
     )
 
 

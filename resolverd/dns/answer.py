@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from resolverd.names import is_under, labels
-
+from .claims import Claim, Elsewhere, claim_of
 from .found import Asked, Found, address_records
 from .index import Dependency, RecordIndex
 from .pods import find_pod
-from .records import Name, Rcode, Record, Soa, Type, fold_name, text_labels
+from .records import Name, Rcode, Record, Soa, Type, fold_name, text_labels, wire_name
 from .reverse import find_reverse
-from .rules import DnsConfig, Kind, Labels, Zone, zone_of
+from .rules import DnsConfig, Kind, Labels, Zone
 from .services import find_service
 
 VERSION = "1.1.0"
@@ -34,6 +33,7 @@ class ExtendedError:
 
 NOT_READY = ExtendedError(14, "the cluster has not been listed yet")
 NOT_AUTHORITATIVE = ExtendedError(20, "not a name of the cluster")
+NOT_REACHABLE = ExtendedError(22, "the cluster's DNS service cannot be reached")
 NOT_SUPPORTED = ExtendedError(21, "only class IN, and no transfers")
 
 
@@ -50,10 +50,14 @@ class Answer:
     depends: frozenset[Dependency] = frozenset()
     lasting: bool = True
     """Whether it holds until something in ``depends``, the configuration or being in step changes."""
+    elsewhere: Elsewhere | None = None
+    """Who has the answer, or what follows its last alias; this one is for when nobody can be asked."""
 
 
 NOBODYS = Answer(Rcode.REFUSED, authoritative=False, error=NOT_AUTHORITATIVE, lasting=False)
 """To a question that is not ours to answer."""
+UNREACHABLE = Answer(Rcode.SERVFAIL, authoritative=False, error=NOT_REACHABLE, lasting=False)
+"""To a question that only the cluster's own DNS service can answer."""
 
 
 def answer(name: Name, kind: int, index: RecordIndex, config: DnsConfig) -> Answer:
@@ -61,28 +65,44 @@ def answer(name: Name, kind: int, index: RecordIndex, config: DnsConfig) -> Answ
 
     Until the cluster has been listed nothing is denied, and nobody's names are not known to be nobody's.
     """
-    zone = zone_of(text_labels(name), config)
-    synced = index.snapshot.synced
+    claim = claim_of(text_labels(name), config)
+    zone, synced = claim.zone, index.snapshot.synced
     if zone is None:
-        if synced:
-            return NOBODYS
-        return Answer(Rcode.SERVFAIL, authoritative=False, error=NOT_READY, lasting=False)
+        return _ask_others(claim, config) if synced or claim.is_settled else _NOT_YET
     asked = Asked(fold_name(name), kind, index, config)
-    if not synced and not _is_constant(zone):
-        return Answer(Rcode.SERVFAIL, authority=(_soa(zone, asked),), error=NOT_READY, lasting=False)
+    if not synced and not _is_constant(zone, asked):
+        return replace(_NOT_YET, authoritative=True, authority=(_soa(zone, asked),))
     found = _find(zone, asked)
-    if kind in (Type.A, Type.AAAA):
+    if kind != Type.CNAME:
         found = _follow(found, asked)
     if not found.exists:
-        if not zone.is_whole:
-            return NOBODYS
+        if claim.elsewhere is not None:
+            return _ask_others(claim, config)
         return Answer(Rcode.NXDOMAIN, authority=(_soa(zone, asked),), depends=found.depends)
     authority = () if found.records else (_soa(zone, asked),)
-    return Answer(Rcode.NOERROR, True, found.records, authority, found.additional, None, found.depends)
+    beyond = _reachable(found.elsewhere, config)
+    known = Answer(Rcode.NOERROR, True, found.records, authority, found.additional, None, found.depends)
+    return replace(known, lasting=False, elsewhere=beyond) if beyond else known
 
 
-def _is_constant(zone: Zone) -> bool:
+_NOT_YET = Answer(Rcode.SERVFAIL, authoritative=False, error=NOT_READY, lasting=False)
+
+
+def _ask_others(claim: Claim, config: DnsConfig) -> Answer:
+    """Not ours to say: whom to ask, and what to say when nobody can be asked."""
+    failure = UNREACHABLE if claim.elsewhere is Elsewhere.CLUSTER else NOBODYS
+    return replace(failure, elsewhere=_reachable(claim.elsewhere, config))
+
+
+def _reachable(elsewhere: Elsewhere | None, config: DnsConfig) -> Elsewhere | None:
+    return None if elsewhere is Elsewhere.UPSTREAM and not config.upstreams else elsewhere
+
+
+def _is_constant(zone: Zone, asked: Asked) -> bool:
     """Whether the name is answered the same in every cluster, so that it need not have been listed."""
+    if zone.kind is Kind.MAPPED:
+        mapped = asked.config.mappings[text_labels(asked.owner)]
+        return not isinstance(mapped, tuple) or claim_of(mapped, asked.config) == Claim(is_settled=True)
     return zone.kind is not Kind.REVERSE and zone.rest in ((), ("svc",), ("pod",), ("dns-version",))
 
 
@@ -93,6 +113,8 @@ def _find(zone: Zone, asked: Asked) -> Found:
     if zone.kind is Kind.REVERSE:
         found = find_reverse(zone.network, asked)
         return replace(found, exists=found.exists or at_apex)
+    if zone.kind is Kind.MAPPED:
+        return _mapped(asked)
     if at_apex and zone.kind is Kind.CLUSTER:
         return _name_server(asked) if asked.type == Type.NS else Found(True)
     return _in_cluster(zone.rest, asked)
@@ -131,28 +153,37 @@ def _own_addresses(owner: Name, asked: Asked, kind: int | None = None) -> tuple[
 
 
 def _follow(found: Found, asked: Asked) -> Found:
-    """Append what an alias leads to. A target outside the cluster's zone stays a lone CNAME.
+    """Append what an alias leads to. A target that others answer for stays a lone CNAME.
 
     An alias that leads to no record of the type inside the zone, or round in circles, is left out: NODATA.
     """
     chain: list[Record] = []
     depends = found.depends
-    domain = labels(asked.config.domain)
     while found.records and found.records[0].type == Type.CNAME:
         alias = found.records[0]
         chain.append(alias)
         target = alias.data if isinstance(alias.data, tuple) else ()
-        name = text_labels(target)
         if len(chain) > MAX_ALIASES or any(fold_name(target) == fold_name(one.owner) for one in chain):
             return Found(True, depends=depends)
-        if not is_under(name, domain):
-            return Found(True, tuple(chain), (), depends)
-        found = _in_cluster(name[: len(name) - len(domain)], replace(asked, owner=target))
+        claim = claim_of(text_labels(target), asked.config)
+        found = _find(claim.zone, replace(asked, owner=target)) if claim.zone else Found(False)
         depends |= found.depends
+        if not found.exists and claim.elsewhere is not None:
+            return Found(True, tuple(chain), (), depends, claim.elsewhere)
     if not chain:
         return found
     records = (*chain, *found.records) if found.records else ()
-    return Found(True, records, (), depends)
+    return Found(True, records, found.additional, depends)
+
+
+def _mapped(asked: Asked) -> Found:
+    """A name of the user's own."""
+    mapped = asked.config.mappings[text_labels(asked.owner)]
+    if not isinstance(mapped, tuple):
+        kind = asked.type if asked.type in (Type.A, Type.AAAA) else 0
+        return Found(True, address_records(asked.owner, asked.config.ttl, (mapped,), kind))
+    target = wire_name(mapped)
+    return Found(True, (asked.record(Type.CNAME, target),) if target else ())
 
 
 def _soa(zone: Zone, asked: Asked) -> Record:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from resolverd.names import Address, labels
 
+from .claims import Elsewhere
 from .index import Dependency, RecordIndex
 from .records import Name, Record, Type, wire_name
 from .rules import DnsConfig
@@ -20,6 +21,8 @@ class Found:
     records: tuple[Record, ...] = ()
     additional: tuple[Record, ...] = ()
     depends: frozenset[Dependency] = frozenset()
+    elsewhere: Elsewhere | None = None
+    """Who knows where the last alias leads."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ _QUESTION = struct.Struct("!HH")
 _RECORD = struct.Struct("!HHIH")
 _OPTION = struct.Struct("!HH")
 
-QR, AA, TC, RD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0010
+QR, AA, TC, RD, RA, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0010
 """Bits of the header's flag word."""
 OPCODE_SHIFT, OPCODE_MASK = 11, 0xF
 DO = 0x8000
@@ -89,7 +89,7 @@ def _read_question_name(data: bytes) -> tuple[Name, int]:
             raise MalformedMessageError("the question's name is too long")
 
 
-def _skip_name(data: bytes, offset: int) -> int:
+def skip_name(data: bytes, offset: int) -> int:
     """The offset after a name; its pointers must lead strictly backwards to its end."""
     after, here, length, pointers, lowest = 0, offset, 0, 0, offset
     while octet := _octet(data, here):
@@ -116,7 +116,7 @@ def _read_records(data: bytes, offset: int, counts: list[int]) -> tuple[Edns | N
     for section, count in enumerate(counts):
         for _ in range(count):
             start = offset
-            offset = _skip_name(data, offset)
+            offset = skip_name(data, offset)
             if offset + _RECORD.size > len(data):
                 raise MalformedMessageError("a record is cut off")
             kind, klass, ttl, length = _RECORD.unpack_from(data, offset)

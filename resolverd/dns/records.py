@@ -30,6 +30,7 @@ class Type(IntEnum):
     OPT = 41
     IXFR = 251
     AXFR = 252
+    ANY = 255
 
 
 class Rcode(IntEnum):
@@ -82,6 +83,11 @@ class Record:
 def wire_length(name: Name) -> int:
     """Octets of ``name`` on the wire, uncompressed."""
     return sum(len(label) for label in name) + len(name) + 1
+
+
+def wire_octets(name: Name) -> bytes:
+    """``name`` on the wire, uncompressed."""
+    return b"".join(bytes((len(label),)) + label for label in name) + b"\0"
 
 
 def fold_name(name: Name) -> Name:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from resolverd.cluster.snapshot import Change, Touched, fold
 
-from .answer import NOT_SUPPORTED, Answer, answer
+from .answer import NOT_SUPPORTED, Answer, ExtendedError, answer
 from .encode import EDNS_SIZE, MAX_MESSAGE, Prepared, prepare
 from .index import RecordIndex
 from .memo import MAX_ENTRIES, Memo
@@ -31,9 +31,14 @@ from .message import (
     check_options,
     parse,
 )
+from .outward import Outcome, Outward, complete, send_outward
+from .probes import Probes
 from .records import CLASS_IN, Rcode, Type
 from .rules import DnsConfig
 
+LOOPED = Answer(
+    Rcode.REFUSED, authoritative=False, error=ExtendedError(22, "a question of ours came back"), lasting=False
+)
 _HEAD = struct.Struct("!HH")
 _AD = 0x0020
 _OPT_START = b"\0\0\x29"
@@ -68,6 +73,8 @@ class Responder:
         self.index = RecordIndex()
         self.config = config or DnsConfig()
         self.memo = Memo(memo_limit)
+        self.probes = Probes()
+        """Questions of ours that must not come back."""
         self._rcodes = [0] * (max(Rcode) + 1)
         self.hits = 0
         self._turn = 0
@@ -100,10 +107,10 @@ class Responder:
         self._serial = struct.pack("!I", snapshot.serial & 0xFFFFFFFF if snapshot.synced else 0)
         return touched
 
-    def respond(self, data: bytes, *, tcp: bool) -> Reply | bytes | None:
+    def respond(self, data: bytes, *, tcp: bool) -> Reply | Outward | bytes | None:
         """The reply to a message; None where silence is due (a reply to us, or no header).
 
-        Octets are an error without any address in it.
+        Octets are an error without any address in it. What others have to answer is to be completed.
         """
         common = _common(data, tcp)
         if common is not None:
@@ -119,7 +126,7 @@ class Responder:
             return None
         return self._respond_slowly(data, flags, common, tcp)
 
-    def _respond_slowly(self, data: bytes, flags: int, common: _Common | None, tcp: bool) -> Reply | bytes:
+    def _respond_slowly(self, data: bytes, flags: int, common: _Common | None, tcp: bool) -> Reply | Outward | bytes:
         if flags >> OPCODE_SHIFT & OPCODE_MASK:
             return self._error(data, flags, Rcode.NOTIMP)
         try:
@@ -127,16 +134,26 @@ class Responder:
         except MalformedMessageError:
             return self._error(data, flags, Rcode.FORMERR)
         found = self._answer(query)
-        prepared = prepare(query.name, found, query.edns, _limit(query.edns, tcp))
+        limit = _limit(query.edns, tcp)
+        if found.elsewhere is not None:
+            return send_outward(data, flags, query, found, limit, tcp=tcp)
+        prepared = prepare(query.name, found, query.edns, limit)
         if common is not None and found.lasting and common[2] == query.question:
             self.memo.put(common[1], prepared, found.depends)
         return self._finish(data, QR | flags & (RD | CD), query.question, prepared)
+
+    def complete(self, outward: Outward, outcome: Outcome | None) -> Reply:
+        """The reply to what others were asked; None: nobody could be."""
+        flags = QR | outward.flags & (RD | CD)
+        return self._finish(outward.data, flags, outward.query.question, complete(outward, outcome))
 
     def _answer(self, query: Query) -> Answer:
         if query.edns is not None and query.edns.version != 0:
             return Answer(Rcode.BADVERS, authoritative=False, lasting=False)
         if query.klass != CLASS_IN or query.type in (Type.AXFR, Type.IXFR):
             return Answer(Rcode.REFUSED, authoritative=False, error=NOT_SUPPORTED, lasting=False)
+        if self.probes.is_ours(query.name):
+            return LOOPED
         return answer(query.name, query.type, self.index, self.config)
 
     def _finish(self, data: bytes, flags: int, question: bytes, prepared: Prepared) -> Reply:

@@ -8,7 +8,7 @@ from resolverd.names import Address, Network
 
 from .found import Asked, Found
 from .index import Everywhere, plain_address
-from .records import Name, Type
+from .records import Name, Type, wire_name
 from .services import endpoint_name
 
 
@@ -19,7 +19,7 @@ def find_reverse(network: Network | None, asked: Asked) -> Found:
     if network.prefixlen < network.max_prefixlen:
         return Found(asked.index.has_address_in(network), depends=frozenset({Everywhere.ADDRESSES}))
     address = network.network_address
-    targets = tuple(dict.fromkeys(_targets(address, asked)))
+    targets = tuple(dict.fromkeys(_targets(address, asked))) or tuple(_mapped_names(address, asked))
     records = tuple(asked.record(Type.PTR, target) for target in targets) if asked.type == Type.PTR else ()
     return Found(bool(targets), records, (), frozenset({address}))
 
@@ -42,3 +42,10 @@ def _targets(address: Address, asked: Asked) -> Iterator[Name]:
                     target = asked.full_name(name, item.service, item.namespace, "svc")
                     if target is not None:
                         yield target
+
+
+def _mapped_names(address: Address, asked: Asked) -> Iterator[Name]:
+    """The user's own names for ``address``; the cluster's names go before them."""
+    for mapped, target in asked.config.mappings.items():
+        if target == address and (name := wire_name(mapped)):
+            yield name

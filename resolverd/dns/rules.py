@@ -6,10 +6,12 @@ Decided by labels, the longest match first. Labels are folded text, leftmost fir
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 
+from resolverd.host import Server
 from resolverd.names import Address, Network, is_under, labels
 
 Labels = tuple[str, ...]
@@ -34,6 +36,15 @@ class DnsConfig:
     """Seconds until a question gets an answer, whatever happens."""
     own_addresses: tuple[Address, ...] = ()
     """Where this server listens: the addresses of ``ns.dns.<domain>``."""
+    upstreams: tuple[Server, ...] = ()
+    """Who is asked for names that are nobody's, the first one first; none: they are refused."""
+    includes: frozenset[Labels] = frozenset()
+    """Suffixes whose names the cluster's DNS service is asked for where the watch does not know them."""
+    excluded_suffixes: frozenset[Labels] = frozenset()
+    excludes: frozenset[Labels] = frozenset()
+    """Whole names that are never the cluster's."""
+    mappings: Mapping[Labels, Address | Labels] = field(default_factory=dict)
+    """Names of the user's own: another name's records, or an address."""
 
 
 class Kind(Enum):
@@ -43,6 +54,8 @@ class Kind(Enum):
     SHORT = "short"
     """Below ``svc`` or below a namespace: the cluster's tree under another suffix."""
     REVERSE = "reverse"
+    MAPPED = "mapped"
+    """One name of the user's own."""
 
 
 @dataclass(frozen=True, slots=True)

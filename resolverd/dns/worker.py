@@ -22,7 +22,9 @@ from resolverd.cluster.snapshot import Change
 from resolverd.feed import Ask, Feed, Ready
 from resolverd.reporting import Reporter
 
+from .cluster_dns import ClusterDns
 from .dispatch import Dispatcher
+from .forward import Forwarder
 from .holds_client import HoldsClient
 from .responder import Responder
 from .rules import DnsConfig
@@ -61,13 +63,13 @@ def _slices(changes: tuple[Change, ...]) -> Iterator[tuple[Change, ...]]:
         yield tuple(part)
 
 
-def report(responder: Responder, lost: int) -> dict[str, object]:
+def report(responder: Responder, forwarder: Forwarder, lost: int) -> dict[str, object]:
     """The worker's part of ``status``."""
     counted = {"queries": responder.queries, "rcodes": dict(responder.rcodes)}
-    return {**counted, "memo-hits": responder.hits, "lost-replies": lost}
+    return {**counted, "memo-hits": responder.hits, "lost-replies": lost, "forwarded": forwarder.counts.to_json()}
 
 
-async def _receive(channel: Channel, responder: Responder, reporter: Reporter) -> None:
+async def _receive(channel: Channel, responder: Responder, forwarder: Forwarder, reporter: Reporter) -> None:
     """Take in what the daemon says until it stops."""
     while True:
         try:
@@ -76,6 +78,7 @@ async def _receive(channel: Channel, responder: Responder, reporter: Reporter) -
             return
         if isinstance(message, DnsConfig):
             responder.configure(message)
+            forwarder.configure(message)
         elif isinstance(message, Feed):
             await take_in(responder, message)
         elif isinstance(message, Ask):
@@ -90,16 +93,18 @@ async def serve(channel: Channel, udp: list[socket.socket], tcp: list[socket.soc
     dispatcher = Dispatcher(responder)
     if holds is not None:
         dispatcher.holds = HoldsClient(socket.socket(fileno=holds), responder.memo.clear)
+    cluster = (ClusterDns(lambda: responder.index.snapshot, dispatcher.holds),) if dispatcher.holds else ()
+    forwarder = dispatcher.forwarder = Forwarder(cluster, responder.probes)
     datagrams = [UdpServer(bound, dispatcher) for bound in udp]
     streams = []
     for listening in tcp:
         streams.append(TcpServer(dispatcher))
         await streams[-1].listen(listening)
     await channel.send(Ready("dns"))
-    reporter = Reporter("dns", channel, lambda: report(responder, sum(server.lost for server in datagrams)))
+    reporter = Reporter("dns", channel, lambda: report(responder, forwarder, sum(each.lost for each in datagrams)))
     reporting = asyncio.create_task(reporter.run())
     try:
-        await _receive(channel, responder, reporter)
+        await _receive(channel, responder, forwarder, reporter)
     finally:
         reporting.cancel()
         with contextlib.suppress(asyncio.CancelledError, ConnectionError):
@@ -108,6 +113,7 @@ async def serve(channel: Channel, udp: list[socket.socket], tcp: list[socket.soc
             server.close()
         for stream in streams:
             stream.close()
+        await forwarder.close()
         if dispatcher.holds is not None:
             dispatcher.holds.close()
         await channel.close()

@@ -1,0 +1,51 @@
+"""The cluster's own DNS service, asked over TCP through our tunnel like any other service of the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from resolverd.cluster.snapshot import Snapshot
+from resolverd.names import Address
+
+from .holds_client import HoldsClient
+from .index import plain_address
+from .upstream import ask_over_tcp
+
+PORT = 53
+NAMESPACE = "kube-system"
+NAME = "kube-dns"
+
+
+def cluster_dns_address(snapshot: Snapshot) -> Address | None:
+    """The cluster IP of the DNS service: ``kube-dns``, or what carries its label; None when there is none."""
+    service = snapshot.services.get((NAMESPACE, NAME))
+    if service is None:
+        labelled = (each for each in snapshot.services.values() if each.is_cluster_dns and each.namespace == NAMESPACE)
+        service = min(labelled, key=lambda each: each.name, default=None)
+    addresses = map(plain_address, service.cluster_ips if service else ())
+    return next((address for address in addresses if address is not None), None)
+
+
+class ClusterDns:
+    """The service as an upstream. Without a tunnel it is not asked: its address would mean somebody else."""
+
+    is_near = True
+
+    def __init__(self, snapshot: Callable[[], Snapshot], holds: HoldsClient, port: int = PORT) -> None:
+        self._snapshot = snapshot
+        self._holds = holds
+        self._port = port
+
+    def __str__(self) -> str:
+        return "the cluster's DNS service"
+
+    async def ask(self, query: bytes, *, tcp: bool) -> bytes:
+        """The reply to ``query``, over TCP in any case: the tunnel carries nothing else. Raises OSError."""
+        address = cluster_dns_address(self._snapshot())
+        if address is None:
+            raise ConnectionRefusedError("the cluster has no DNS service")
+        routed = asyncio.Event()
+        self._holds.ask((address,), routed.set)
+        await routed.wait()
+        return await ask_over_tcp(str(address), self._port, query)

@@ -1,0 +1,81 @@
+"""What the DNS process is told besides the cluster: the settings, and whom it may ask for names of others. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+
+from .dns.rules import DnsConfig, Labels
+from .host import Capabilities, Server
+from .names import Address, Network, address_of, labels
+from .options import split_endpoint
+from .plan import HostPlan
+from .settings import DnsSettings
+
+DNS_PORT = 53
+RESOLVED_STUBS = frozenset({ip_address("127.0.0.53"), ip_address("127.0.0.54")})
+"""Where systemd-resolved listens: it asks us for just the names that we would ask it for."""
+
+
+def make_dns_config(
+    settings: DnsSettings,
+    plan: HostPlan,
+    capabilities: Capabilities,
+    *,
+    domain: str,
+    ranges: tuple[Network, ...],
+    server: Server,
+) -> DnsConfig:
+    """The configuration of the server that listens at ``server`` for the cluster with ``domain`` and ``ranges``."""
+    search = tuple(each.name for each in plan.domains if each.search)
+    mapped = {labels(mapping.name): _target(mapping.alias_for) for mapping in settings.mappings}
+    return DnsConfig(
+        domain=domain,
+        namespaces=plan.namespaces,
+        ranges=ranges,
+        ttl=settings.ttl,
+        pod_records=settings.pod_records,
+        endpoint_pod_names=settings.endpoint_pod_names,
+        lookup_timeout=settings.lookup_timeout,
+        own_addresses=(server.address,),
+        upstreams=upstreams(settings, capabilities, server),
+        includes=_suffixes(settings.include_suffixes),
+        excluded_suffixes=_suffixes(settings.exclude_suffixes),
+        excludes=frozenset(whole for name in settings.excludes for whole in _searched(labels(name), search)),
+        mappings={whole: to for name, to in mapped.items() for whole in _searched(name, search)},
+    )
+
+
+def upstreams(settings: DnsSettings, capabilities: Capabilities, server: Server) -> tuple[Server, ...]:
+    """Whom to ask for names that are nobody's: the settings' servers, else the host's; never ourselves."""
+    if settings.upstreams is not None:
+        named = (split_endpoint(text, DNS_PORT) for text in settings.upstreams)
+        wanted = tuple(Server(ip_address(host), port) for host, port in named)
+    else:
+        wanted = tuple(Server(address, DNS_PORT) for address in _usable(capabilities))
+    return tuple(dict.fromkeys(upstream for upstream in wanted if upstream != server))
+
+
+def _usable(capabilities: Capabilities) -> Iterator[Address]:
+    """The host's name servers, without its own resolver where that would ask us in turn."""
+    asks_us = RESOLVED_STUBS if capabilities.backend == "systemd-resolved" else frozenset()
+    for address in capabilities.nameservers:
+        # A link-local address means nothing without its link, and the facts have none.
+        if address not in asks_us and not address.is_link_local:
+            yield address
+
+
+def _suffixes(texts: Iterable[str]) -> frozenset[Labels]:
+    return frozenset(labels(text.removeprefix(".")) for text in texts)
+
+
+def _searched(name: Labels, search: Iterable[str]) -> Iterator[Labels]:
+    """``name``, and for a single label what the host makes of it with its search domains."""
+    yield name
+    if len(name) == 1:
+        yield from (name + labels(domain) for domain in search)
+
+
+def _target(text: str) -> Address | Labels:
+    address = address_of(text)
+    return labels(text) if address is None else address
