@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import signal
 from collections.abc import Callable
 from ipaddress import ip_address
 
@@ -33,6 +35,7 @@ async def run(read_settings: Callable[[], Settings]) -> None:
     """
     from resolverd_platform import detect, suffix_list
 
+    _end_on_signals()
     settings = read_settings()
     for name in not_in_force(settings):
         log.warning("setting %s is not in force in this version", name)
@@ -55,6 +58,14 @@ async def run(read_settings: Callable[[], Settings]) -> None:
         daemon = Daemon(settings, host, read_settings)
         async with control.serve(state.socket, daemon):
             await daemon.run()
+
+
+def _end_on_signals() -> None:
+    """Give everything back also when the end comes before the daemon runs, which then has its own idea of these."""
+    task = asyncio.current_task()
+    if task is not None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
 def _server(settings: Settings, own: tuple[str, ...]) -> Server:

@@ -142,6 +142,20 @@ async def test_a_signal_stops_it(server: Plain, number: int) -> None:
     assert not server.state.exists()
 
 
+async def test_a_signal_at_any_moment_leaves_nothing(tmp_path: Path) -> None:
+    async with DemoCluster() as cluster:
+        (tmp_path / "kubeconfig").write_text(cluster.kubeconfig())
+        cluster.faults.freeze()
+        arguments = ["--backend", "none", "--no-tunnel", "--dns-listen", "127.0.0.1:0", "--kubeconfig"]
+        for moment in (0.2, 0.3, 0.4, 0.5, 0.7, 1.0):
+            state = tmp_path / f"state-{moment}"
+            rest = [str(tmp_path / "kubeconfig"), "--state-dir", str(state)]
+            async with running(tmp_path, "run", *arguments, *rest) as run:
+                await asyncio.sleep(moment)
+                assert await run.end() in (0, -signal.SIGTERM), run.log.read_text()
+            assert not state.exists(), run.log.read_text()
+
+
 async def test_after_kill_9_the_workers_are_gone_and_a_new_one_can_start(tmp_path: Path) -> None:
     async with DemoCluster() as cluster:
         async with plain(tmp_path, cluster) as one:

@@ -18,6 +18,8 @@ def run_daemon(file: str, flags: dict[str, Any]) -> int:
     logs.configure(level)
     try:
         asyncio.run(start.run(lambda: config.load(file, flags)))
+    except asyncio.CancelledError:
+        log.info("stopped before it had begun")
     except ResolverdError:
         log.debug("the error in full", exc_info=True)
         raise
