@@ -241,6 +241,13 @@ async def forwarding(
         await asyncio.sleep(0)
 
 
+def reason(reply: Reply) -> str:
+    """The words of a reply's extended error."""
+    body = reply.opt.data if reply.opt else b""
+    assert isinstance(body, bytes)
+    return body[6:].decode()
+
+
 def extended_error(reply: Reply) -> int | None:
     """The code of a reply's extended error."""
     body = reply.opt.data if reply.opt else b""

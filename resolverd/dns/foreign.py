@@ -86,7 +86,7 @@ class Foreign:
                 yield Record(_name(message, row.owner), Type.A, ttl, IPv4Address(body))
             elif row.type == Type.AAAA and len(body) == 16:
                 yield Record(_name(message, row.owner), Type.AAAA, ttl, IPv6Address(body))
-            elif row.type == Type.CNAME and skip_name(message, row.body) == row.end:
+            elif row.type == Type.CNAME:
                 yield Record(_name(message, row.owner), Type.CNAME, ttl, _name(message, row.body))
 
 
@@ -189,6 +189,8 @@ def _row(message: bytes, offset: int) -> _Row:
     kind, klass, ttl, length = _RECORD.unpack_from(message, after)
     if body + length > len(message):
         raise MalformedMessageError("a record's data is cut off")
+    if kind == Type.CNAME and skip_name(message, body) != body + length:
+        raise MalformedMessageError("an alias that is no name")
     return _Row(offset, kind, klass, ttl, body, body + length)
 
 
