@@ -89,7 +89,13 @@ def name(value: Any) -> str:
 def name_or_address(value: Any) -> str:
     """A whole domain name, as :func:`name` has it, or an IP address in its canonical form."""
     address = address_of(text(value))
-    return name(value) if address is None else str(address)
+    if address is not None:
+        return str(address)
+    bare = fold(value).removesuffix(".")
+    # No name ends in a number (RFC 1123 2.1): this is an address with a mistake in it.
+    if not is_domain(bare) or bare.rpartition(".")[2].isdigit():
+        raise ValueError(f"{_shown(value)} is neither a domain name nor an IP address")
+    return bare
 
 
 def namespace(value: Any) -> str:

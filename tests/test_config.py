@@ -74,6 +74,8 @@ daemon: {state-dir: /run/resolverd, log-level: info, metrics: ""}
         ("dns:\n  exclude-suffixes: ['.']\n", "is no domain suffix"),
         ("dns:\n  search: [Shop]\n", "is no namespace name"),
         ("dns:\n  upstreams: ['9.9.9.9:dns']\n", "is no DNS server"),
+        ("dns:\n  mappings: [{name: a, alias-for: 10.0.0.300}]\n", "is neither a domain name nor an IP address"),
+        ("dns:\n  mappings: [{name: a, alias-for: 'a b'}]\n", "is neither a domain name nor an IP address"),
         ("dns:\n  mappings: [{name: a}]\n", "a mapping has the keys name and alias-for"),
         ("host:\n  backend: resolved\n", "is none of auto, systemd-resolved"),
         ("host:\n  route-namespaces: sure\n", "is neither true nor false"),

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 import dnslib
@@ -18,6 +18,7 @@ import pytest
 from dns_cluster import CONFIG, OBJECTS, SERIAL, index_of, put, short
 from dns_cluster import ask as ask_index
 from dns_wire import crowd, responder
+from upstream_double import a, always, upstream
 
 from resolverd.channel import Channel
 from resolverd.cluster.objects import ClusterObject, Namespace
@@ -90,6 +91,21 @@ async def test_from_the_first_second_to_the_last() -> None:
         assert (await worker.ask("10.96.0.7", "PTR")).short() == ["web.shop.svc.cluster.local."]
         assert (await worker.ask("dns-version.cluster.local", "TXT")).short() == ['"1.1.0"']
         assert (await worker.ask("nope.shop")).rcode == "NXDOMAIN"
+
+
+async def test_names_of_others_are_asked_of_others() -> None:
+    async with upstream(always(a())) as other, running() as worker:
+        await worker.channel.send(replace(CONFIG, upstreams=(other.server,)))
+        await worker.channel.send(feed())
+        await worker.until("www.example.com", "NOERROR")
+        assert (await worker.ask("www.example.com")).short() == ["192.0.2.1"]
+        assert (await worker.ask("outside.shop")).short() == ["db.Example.com.", "192.0.2.1"]
+        async with asyncio.timeout(GUARD):
+            while True:
+                message = await worker.message()
+                assert isinstance(message, Report)
+                if message.values["forwarded"] == {"asked": 2, "cached": 1, "stale": 0, "failed": 0}:
+                    break
 
 
 async def test_reports_count_what_was_answered() -> None:
