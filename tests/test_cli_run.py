@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from commands import NOBODY, Running, resolverd, running
+from upstream_double import a, always, upstream
 
 from resolverd.demo.cluster import DemoCluster
 
@@ -50,11 +51,20 @@ def free_port() -> int:
         return port
 
 
+ALONE = "dns: {upstreams: []}\n"
+"""Whatever DNS servers the machine has, no test asks them."""
+
+
 @asynccontextmanager
-async def plain(folder: Path, cluster: DemoCluster, user: int | None = None) -> AsyncIterator[Plain]:
+async def plain(
+    folder: Path, cluster: DemoCluster, user: int | None = None, config: str = ALONE
+) -> AsyncIterator[Plain]:
+    settings = folder / "config.yaml"
+    settings.write_text(config)
     file, state, listen = folder / "kubeconfig", folder / "state", f"127.0.0.1:{free_port()}"
     file.write_text(cluster.kubeconfig())
     arguments = ["--backend", "none", "--no-tunnel", "--dns-listen", listen, "--kubeconfig", str(file)]
+    arguments += ["--config", str(settings)]
     async with running(folder, "run", *arguments, "--state-dir", str(state), user=user) as run:
         one = Plain(cluster, run, state, listen)
         async with asyncio.timeout(30):
@@ -90,6 +100,37 @@ async def test_the_short_names_of_a_withheld_namespace_are_nobody_s(server: Plai
     refused = await resolverd("query", "docs.rs", "--state-dir", str(server.state))
     assert (refused.code, refused.out) == (1, "")
     assert "REFUSED" in refused.err
+
+
+OTHERS = """
+dns:
+  upstreams: ["127.0.0.1:{port}"]
+  excludes: [web.shop]
+  exclude-suffixes: [.staging]
+  include-suffixes: [.corp.test]
+  mappings:
+    - {{name: web.local-dev, alias-for: web.shop.svc.cluster.local}}
+    - {{name: box.local-dev, alias-for: 192.0.2.44}}
+"""
+
+
+async def test_names_of_others_and_names_of_one_s_own(tmp_path: Path) -> None:
+    theirs = "192.0.2.1"
+    async with (
+        DemoCluster() as cluster,
+        upstream(always(a(theirs))) as other,
+        plain(tmp_path, cluster, config=OTHERS.format(port=other.port)) as server,
+    ):
+        address = cluster.get("Service", "web", "shop")["spec"]["clusterIP"]
+        for name in ("www.example.com", "web.shop", "web.staging", "docs.rs", "wpad.shop.svc.cluster.local"):
+            assert await server.answer(name) == theirs
+        assert await server.answer("web.shop.svc") == address
+        assert await server.answer("web.local-dev") == f"web.shop.svc.cluster.local.\n{address}"
+        assert await server.answer("box.local-dev") == "192.0.2.44"
+        assert (await server.answer("mail.shop.svc")).endswith(f"\n{theirs}")
+        failed = await resolverd("query", "git.corp.test", "--state-dir", str(server.state))
+        assert (failed.code, "SERVFAIL" in failed.err) == (1, True), "only the cluster's DNS service would know"
+        assert (await server.status())["dns"]["forwarded"]["failed"] == 1
 
 
 async def test_changes_are_followed(server: Plain) -> None:

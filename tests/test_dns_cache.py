@@ -294,6 +294,11 @@ class TestHostileReplies:
         head = HEADER.pack(4711, 0x8180, 1, *counts)
         self.handed_on(head + query(NAME)[HEADER_SIZE:] + data, query(NAME))
 
+    @pytest.mark.parametrize("data", [b"\1x", b"\x80x\0", b"\1x\0\0", b"\xc0", b""])
+    def test_an_alias_that_is_no_name_spoils_all_of_it(self, data: bytes) -> None:
+        with pytest.raises(MalformedMessageError):
+            foreign.read(reply_to(query(NAME), record(None, 5, 60, data), a()), query(NAME))
+
     def test_an_soa_too_short_for_its_numbers_says_nothing(self) -> None:
         reply = reply_to(query(NAME), rcode=3, authority=[record("example.com", 6, 60, bytes(21))])
         assert foreign.read(reply, query(NAME)).lifetime == 0

@@ -28,8 +28,10 @@ from upstream_double import (
 
 from resolverd.cluster.objects import Namespace, Service, parse_service
 from resolverd.cluster.snapshot import Snapshot, fold
+from resolverd.dns import holds_client
 from resolverd.dns.cluster_dns import ClusterDns, cluster_dns_address
 from resolverd.dns.holds_client import HoldsClient
+from resolverd.dns.upstream import ask_over_tcp
 from resolverd.holds import decode_request, encode_reply
 
 INCLUDED = replace(CONFIG, includes=frozenset({("corp", "test"), ("shop",)}))
@@ -46,14 +48,19 @@ def labelled(name: str, namespace: str = "kube-system", **spec: object) -> Servi
 
 @dataclass
 class Tunnel:
-    """The other end of the holds socket: says that every route is there, and remembers what it was asked for."""
+    """The other end of the holds socket: takes a moment for each route, and remembers what it was asked for."""
 
     end: socket.socket
     asked: list[str]
+    routed: int = 0
 
     def on_request(self) -> None:
         number, addresses = decode_request(self.end.recv(65536))
         self.asked += map(str, addresses)
+        asyncio.get_running_loop().call_later(0.01, self._reply, number)
+
+    def _reply(self, number: int) -> None:
+        self.routed += 1
         self.end.send(encode_reply(number))
 
 
@@ -80,12 +87,20 @@ async def included(says: Says, *services: Service) -> AsyncIterator[tuple[Forwar
     theirs.close()
 
 
-async def test_it_is_asked_over_tcp_after_a_hold() -> None:
-    async with included(always(a("10.96.0.99")), KUBE_DNS) as (here, cluster_dns, tunnel):
+async def test_it_is_asked_over_tcp_after_a_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holds_client, "PATIENCE", 10.0)
+    routed = []
+
+    async def says(asked: bytes, tcp: bool) -> list[bytes]:
+        routed.append(tunnel.routed)
+        return [reply_to(asked, a("10.96.0.99"))]
+
+    async with included(says, KUBE_DNS) as (here, cluster_dns, tunnel):
         reply = await here.ask(query(GIT, edns=opt()))
         assert (reply.rcode, str(reply.answer[0].data)) == (0, "10.96.0.99")
         assert list(map(asked_question, cluster_dns.over_tcp)) == [asked_question(query(GIT))]
         assert cluster_dns.asked == []
+        assert routed == [1]
         assert tunnel.asked == ["127.0.0.10", "10.96.0.99"], "its answer is routed before it leaves"
 
 
@@ -133,8 +148,6 @@ async def test_a_cluster_that_asks_this_host_in_turn_is_noticed() -> None:
     port = 0
 
     async def says(asked: bytes, tcp: bool) -> list[bytes]:
-        from resolverd.dns.upstream import ask_over_tcp
-
         reply = await ask_over_tcp("127.0.0.1", port, asked)
         return [asked[:2] + reply[2:]]
 

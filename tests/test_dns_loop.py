@@ -12,6 +12,7 @@ import pytest
 from dns_wire import HEADER, opt, query, read, wire
 from fakes import eventually
 from upstream_double import (
+    GUARD,
     LOCALHOST,
     PATIENT,
     Forwarding,
@@ -74,6 +75,16 @@ async def test_a_stub_that_asks_us_is_noticed(shares: bool, caplog: pytest.LogCa
         assert len([line for line in caplog.messages if "asks us what we ask it" in line]) == 1
         assert len(other.asked) <= 3 * 3, "each question at most twice, and one probe"
         assert not here.forwarder._flights
+
+
+async def test_a_stub_that_waits_for_us_itself_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
+    """The client asks the stub, the stub asks us, we ask the stub: it waits for its own question, and none returns."""
+    async with round_trip(shares=True) as (_, other):
+        with caplog.at_level(logging.WARNING):
+            reply = await asyncio.wait_for(DnsServer(other.server).ask(query(NAME, edns=opt()), tcp=False), GUARD)
+        assert reason(read(reply)) == LOOP.text
+        assert len([line for line in caplog.messages if "asks us what we ask it" in line]) == 1
+        assert len(other.asked) <= 4
 
 
 async def test_our_own_address_as_an_upstream_is_noticed() -> None:
