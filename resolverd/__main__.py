@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import traceback
+
+_HINT = "(a defect; with --log-level debug it shows where)"
 
 
 def main() -> None:
@@ -32,6 +35,11 @@ def main() -> None:
         # Whoever read our output has seen enough. Python would complain once more when it flushes at its end.
         sys.stderr.close()
         code = 141
+    except Exception as error:  # noqa: BLE001  # a bug of ours; the contract promises one line
+        print(f"resolverd: internal error: {type(error).__name__}: {one_line(str(error))}", _HINT, file=sys.stderr)
+        if "debug" in sys.argv:
+            traceback.print_exc()
+        code = ExitCode.DEGRADED
     sys.exit(int(code or 0))
 
 

@@ -50,6 +50,10 @@ class Channel:
             raise EOFError("the peer is gone") from error
         return pickle.loads(payload)  # noqa: S301  # see the module's docstring
 
+    def abort(self) -> None:
+        """Close this end at once, whether or not the peer has read everything."""
+        self._writer.transport.abort()
+
     async def close(self) -> None:
         """Close this end; messages already sent still arrive."""
         self._writer.close()

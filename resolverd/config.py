@@ -41,7 +41,7 @@ def load(named: str, flags: Mapping[str, Any], environment: Mapping[str, str] = 
 
     Raises UsageError that names every mistake found.
     """
-    path = next((path for path in search_path(named, environment) if path.exists()), None)
+    path = next((path for path in search_path(named, environment) if _is_there(path)), None)
     if path is None and named:
         raise UsageError(f"config file {named}", "it does not exist", "check --config")
     mistakes: list[str] = []
@@ -56,6 +56,13 @@ def load(named: str, flags: Mapping[str, Any], environment: Mapping[str, str] = 
         part = dataclasses.replace(getattr(settings, section), **values)
         settings = dataclasses.replace(settings, **{section: part})
     return settings
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError as error:
+        raise UsageError(f"config file {path}", "it may not be read", "check its folder's rights") from error
 
 
 def _from_flags(flags: Mapping[str, Any], mistakes: list[str]) -> Iterator[Given]:
@@ -76,6 +83,9 @@ def _from_file(path: Path, mistakes: list[str]) -> list[Given]:
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         mistakes.append(f"{where}: {error.problem}")
         return []
+    except yaml.YAMLError as error:
+        mistakes.append(f"{path}: {' '.join(str(error).split())}")
+        return []
     if root is None:
         return []
     given: list[Given] = []
@@ -87,7 +97,7 @@ def _from_file(path: Path, mistakes: list[str]) -> list[Given]:
         names = [_spelled(option.name) for option in dataclasses.fields(getattr(Settings(), key.value))]
         for name, node in _entries(section, path, key.value, mistakes):
             if name.value in names:
-                given += _checked(key.value, name.value, _plain(node), _place(path, node), mistakes)
+                given += _checked(key.value, name.value, node, _place(path, node), mistakes)
             else:
                 mistakes.append(_unknown(path, name, names))
     return given
@@ -108,12 +118,15 @@ def _entries(
 
 
 def _checked(section: str, name: str, value: Any, origin: str, mistakes: list[str]) -> Iterator[Given]:
+    """The setting; ``value`` may be a node of the file, which is made a plain value first."""
     field = name.replace("-", "_")
     option = next(o for o in dataclasses.fields(getattr(Settings(), section)) if o.name == field)
     try:
-        yield Given(section, field, option.metadata["check"](value), origin)
-    except ValueError as error:
-        mistakes.append(f"{origin}: {section}.{_spelled(field)}: {error}")
+        plain = _plain(value) if isinstance(value, yaml.Node) else value
+        yield Given(section, field, option.metadata["check"](plain), origin)
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        why = getattr(error, "problem", None) or str(error) or type(error).__name__
+        mistakes.append(f"{origin}: {section}.{_spelled(field)}: {why}")
 
 
 def _plain(node: yaml.Node) -> Any:

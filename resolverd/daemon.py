@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from resolverd import __version__, probe, status
+from resolverd.cluster.access import shown
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext, invoker
 from resolverd.cluster.snapshot import Change, Touched, everything
@@ -36,8 +37,10 @@ log = logging.getLogger(__name__)
 DOMAIN = "cluster.local"
 """The cluster domain, unless the settings name another."""
 
-ASK_DEADLINE = 0.3
-"""Seconds a worker has to say how it is when ``status`` is asked for."""
+ASK_DEADLINE = 1.0
+"""Seconds a worker has to say how it is when ``status`` is asked for; a healthy one takes a millisecond."""
+
+RESTART_ONLY = "changes under cluster, tunnel and daemon, of dns.suffix-list and of host.backend"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,9 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._plan = HostPlan()
         self._planned_ranges: tuple[Network, ...] = ()
-        self._reports: dict[str, dict[str, Any]] = {"dns": {}, "tunnel": {}}
+        self._reports: dict[str, dict[str, Any]] = {"dns": {"queries": 0, "rcodes": {}}, "tunnel": {}}
+        self._silent: set[str] = set()
+        """Workers that did not answer when they were last asked."""
         self._told = {name: asyncio.Event() for name in self._reports}
         self._follower = Follower(settings.cluster, invoker(), host.scratch, self._on_change, self._on_context)
         self._reconciler = Reconciler(host.backend, lambda _: self._replan())
@@ -100,7 +105,7 @@ class Daemon:
     async def status(self) -> dict[str, Any]:
         await self._ask_workers()
         context, snapshot = self._follower.context, self._follower.snapshot
-        tried = probe.choose(snapshot, context.namespace, self._domain) if context else None
+        probes = probe.candidates(snapshot, context.namespace, self._domain) if context else ()
         return status.document(
             Parts(
                 version=__version__,
@@ -108,7 +113,7 @@ class Daemon:
                 host=HostPart(self._host.backend.name, self._host.reason, self._plan, self._reconciler.applied),
                 cluster=ClusterPart(
                     context.name if context else "",
-                    context.access.server if context else "",
+                    shown(context.access.server) if context else "",
                     self._domain,
                     snapshot,
                     self._follower.last_event,
@@ -116,7 +121,7 @@ class Daemon:
                 dns={"listen": [str(self._host.listening.server)], **self._reports["dns"]},
                 tunnel=self._tunnel_part(),
                 checks=tuple(self._checks()),
-                probe=tried,
+                probes=probes,
             )
         )
 
@@ -130,17 +135,19 @@ class Daemon:
             async with asyncio.timeout(ASK_DEADLINE):
                 for worker in asked:
                     await self._told[worker.name].wait()
+        self._silent = {worker.name for worker in asked if not self._told[worker.name].is_set()}
 
     def stop(self) -> None:
         self._stopping.set()
 
     def reload(self) -> None:
         fresh = self._read_settings()
-        kept = replace(
-            fresh, cluster=self._settings.cluster, tunnel=self._settings.tunnel, daemon=self._settings.daemon
-        )
+        old = self._settings
+        dns = replace(fresh.dns, suffix_list=old.dns.suffix_list)
+        host = replace(fresh.host, backend=old.host.backend)
+        kept = replace(old, dns=dns, host=host)
         if kept != fresh:
-            log.warning("reload: changes under cluster, tunnel and daemon take effect at the next start")
+            log.warning("reload: %s take effect at the next start", RESTART_ONLY)
         self._settings = kept
         self._replan()
         log.info("reload: settings read")
@@ -198,7 +205,8 @@ class Daemon:
     # Who tells whom what.
 
     def _on_context(self, context: KubeContext) -> None:
-        log.info("context %s: API server %s, namespace %s", context.name, context.access.server, context.namespace)
+        server = shown(context.access.server)
+        log.info("context %s: API server %s, namespace %s", context.name, server, context.namespace)
         if self._tunnel:
             self._tunnel.tell(Reach(context.access))
         self._replan()
@@ -269,7 +277,8 @@ class Daemon:
     def _tunnel_part(self) -> dict[str, Any]:
         device = self._host.device
         never = [{"net": str(net), "reason": reason} for net, reason in self._plan.routes.never]
-        part: dict[str, Any] = {"device": device.name if device else "", "state": "off", "routes": [], "streams": 0}
+        part: dict[str, Any] = {"device": device.name if device else "", "transport": "", "state": "off"}
+        part |= {"routes": [], "streams": 0}
         return {**part, "never-proxy": never, **self._reports["tunnel"]}
 
     def _checks(self) -> Iterator[Check]:
@@ -283,8 +292,11 @@ class Daemon:
         detail = error.why if error else "in force" if reconciler.in_force.is_set() else "not yet told"
         yield Check("host-resolver", reconciler.in_force.is_set(), detail, error.fix if error else "")
         for worker in self._workers():
-            detail = f"serving, {worker.restarts} restarts" if worker.ready.is_set() else "starting"
-            yield Check(f"{worker.name}-process", worker.ready.is_set(), detail)
+            silent = worker.name in self._silent
+            state = "does not answer" if silent else "serving" if worker.ready.is_set() else "starting"
+            fix = "restart it: resolverd down, resolverd up" if silent else ""
+            healthy = worker.ready.is_set() and not silent
+            yield Check(f"{worker.name}-process", healthy, f"{state}, {worker.restarts} restarts", fix)
 
 
 def _first(errors: BaseExceptionGroup) -> BaseException:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from resolverd.cluster.objects import EndpointSlice, Service
 from resolverd.cluster.snapshot import Key, Snapshot
+from resolverd.names import is_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,17 +17,23 @@ class Probe:
     port: int
 
 
-def choose(snapshot: Snapshot, namespace: str, domain: str) -> Probe | None:
-    """A service with a ready pod behind a TCP port, of ``namespace`` first; else any name; None in an empty cluster.
+MOST = 5
+"""Candidates given: one service that is broken must not make everything look broken."""
 
-    The choice is stable: the same cluster gives the same probe.
+
+def candidates(snapshot: Snapshot, namespace: str, domain: str) -> tuple[Probe, ...]:
+    """Services with a ready pod behind a TCP port, those of ``namespace`` first; else any one name; else nothing.
+
+    The choice is stable: the same cluster gives the same probes.
     """
-    ordered = sorted(snapshot.services.values(), key=lambda s: (s.namespace != namespace, s.key))
+    named = (s for s in snapshot.services.values() if s.cluster_ips and is_label(s.name) and is_label(s.namespace))
+    ordered = sorted(named, key=lambda s: (s.namespace != namespace, s.key))
+    found: list[Probe] = []
     for service in ordered:
-        if service.cluster_ips and (port := _reachable_port(service, snapshot.by_service.get(service.key, ()))):
-            return Probe(_full_name(service.key, domain), port)
-    resolvable = next((service for service in ordered if service.cluster_ips), None)
-    return Probe(_full_name(resolvable.key, domain), 0) if resolvable else None
+        port = _reachable_port(service, snapshot.by_service.get(service.key, ()))
+        if port and len(found) < MOST:
+            found.append(Probe(_full_name(service.key, domain), port))
+    return tuple(found or [Probe(_full_name(service.key, domain), 0) for service in ordered[:1]])
 
 
 def _reachable_port(service: Service, slices: tuple[EndpointSlice, ...]) -> int:

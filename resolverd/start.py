@@ -64,6 +64,7 @@ def _end_on_signals() -> None:
     """Give everything back also when the end comes before the daemon runs, which then has its own idea of these."""
     task = asyncio.current_task()
     if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, log.info, "SIGHUP: there is nothing to reload yet")
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 

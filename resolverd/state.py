@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,10 @@ SOCKET = "resolverd.sock"
 LOCK = "lock"
 """Holds the daemon's process id, and its lock."""
 LOG = "daemon.log"
+STARTING = "starting"
+"""Locked by the command that starts a daemon, until that one is up."""
+PYTHON = (sys.executable, "-P", "-m")
+"""How our own modules are started: never from the folder somebody happens to be in (``-P``)."""
 SCRATCH = "scratch-"
 """How the names of temporary folders in it begin."""
 MAX_SOCKET_PATH = 107
@@ -51,18 +56,10 @@ class StateDirectory:
     def __enter__(self) -> Self:
         if len(os.fsencode(self.socket)) > MAX_SOCKET_PATH:
             raise HostError(f"state directory {self.path}", "its path is too long for a socket", "use a shorter one")
-        try:
+        with _explained(self.path):
             self._made = not self.path.exists()
             self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
-            self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except PermissionError as error:
-            raise NoPermissionError(
-                f"state directory {self.path}", "you may not write there", "run as root, or name one with --state-dir"
-            ) from error
-        except OSError as error:
-            raise HostError(
-                f"state directory {self.path}", str(error.strerror), "name another with --state-dir"
-            ) from error
+        self._lock = _open(self.path / LOCK)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -84,7 +81,7 @@ class StateDirectory:
         (self.path / LOCK).unlink(missing_ok=True)
         os.close(self._lock)
         if self._made:
-            with suppress(OSError):  # somebody else's file, or the log of the command that started us
+            with contextlib.suppress(OSError):  # somebody else's file, or the log of the command that started us
                 self.path.rmdir()
 
     def _clear(self) -> None:
@@ -93,16 +90,57 @@ class StateDirectory:
             shutil.rmtree(folder)
 
 
-def forget(path: Path) -> list[str]:
-    """Remove what a killed daemon left in its state directory; the names of what was removed.
+@contextlib.contextmanager
+def starting(path: Path) -> Iterator[None]:
+    """Say that a daemon is being started in ``path``, until the block ends. HostError when somebody else says so."""
+    held = _open(path / STARTING)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        raise HostError("starting already", f"somebody else starts a daemon in {path}", "wait for it") from None
+    try:
+        yield
+    finally:
+        (path / STARTING).unlink(missing_ok=True)
+        os.close(held)
 
-    Raises HostError when a daemon is running there.
+
+def open_log(path: Path) -> int:
+    """A descriptor of the empty log in the state directory ``path``, which is made if need be."""
+    with _explained(path):
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return os.open(path / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _open(file: Path) -> int:
+    with _explained(file.parent):
+        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise NoPermissionError(
+            f"state directory {path}", "you may not write there", "run as root, or name one with --state-dir"
+        ) from error
+    except OSError as error:
+        raise HostError(f"state directory {path}", str(error.strerror), "name another with --state-dir") from error
+
+
+def forget(path: Path, *, with_folder: bool = True) -> list[str]:
+    """Remove what a killed daemon left in its state directory, itself too if empty; the names of what was removed.
+
+    Raises HostError when a daemon is running or being started there.
     """
     if not path.is_dir():
         return []
     removed = [name for name in (SOCKET, LOG) if (path / name).exists()]
-    with StateDirectory(path):
+    with starting(path), StateDirectory(path):
         (path / LOG).unlink(missing_ok=True)
-    with suppress(OSError):
-        path.rmdir()
+    if with_folder:
+        with contextlib.suppress(OSError):  # somebody else's files
+            path.rmdir()
     return removed

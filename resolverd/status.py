@@ -53,7 +53,7 @@ class Parts:
     dns: Mapping[str, Any]
     tunnel: Mapping[str, Any]
     checks: tuple[Check, ...]
-    probe: Probe | None = None
+    probes: tuple[Probe, ...] = ()
     """What `resolverd up` tries."""
 
 
@@ -87,7 +87,7 @@ def document(parts: Parts) -> dict[str, Any]:
         "dns": dict(parts.dns),
         "tunnel": dict(parts.tunnel),
         "checks": [asdict(check) for check in parts.checks],
-        "probe": asdict(parts.probe) if parts.probe else None,
+        "probes": [asdict(probe) for probe in parts.probes],
     }
 
 

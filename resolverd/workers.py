@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from resolverd.channel import Channel
 from resolverd.cluster.snapshot import Change, Key, Kind
 from resolverd.errors import ResolverdError
 from resolverd.feed import Feed, Ready
+from resolverd.state import PYTHON
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +99,7 @@ class Worker:
         with theirs:
             handed = {"--channel": theirs.fileno(), **self.descriptors}
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
+                *PYTHON,
                 self.module,
                 *(str(part) for option in handed.items() for part in option),
                 *self.extra,
@@ -120,7 +119,7 @@ class Worker:
             sender.cancel()
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 await sender
-            await channel.close()
+            channel.abort()
             code = await self._stopped(process)
         return code
 

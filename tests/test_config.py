@@ -84,6 +84,11 @@ daemon: {state-dir: /run/resolverd, log-level: info, metrics: ""}
         ("dns: [a]\n", ":1:6: dns must be a mapping"),
         ("dns: {[a]: b}\n", "a key must be text"),
         ("dns: {\n", ":2:1: "),
+        ("dns: {ttl: \x01}\n", "special characters are not allowed"),
+        ("dns: {search: 2020-13-45}\n", ":1:15: dns.search: month must be in 1..12"),
+        ("dns: {search: !!python/object:os.system {}}\n", ":1:15: dns.search: could not determine a constructor"),
+        ("dns: {search: &a [*a]}\n", "dns.search: "),
+        ("dns: {mappings: [{? [a] : b}]}\n", "dns.mappings: "),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, named: str) -> None:

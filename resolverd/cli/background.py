@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ import click
 from resolverd import config, control_client, state
 from resolverd.cli import trial
 from resolverd.cli.progress import Steps
-from resolverd.errors import ExitCode, HostError, NoPermissionError, NotRunningError, ResolverdError, one_line
+from resolverd.errors import ExitCode, HostError, NotRunningError, ResolverdError, UsageError, one_line
 
 POLL = 0.05
 """Seconds between two looks at the daemon."""
@@ -38,9 +38,12 @@ def start(file: str, flags: dict[str, Any], longest: float) -> int:
     folder = state.folder(settings.daemon.state_dir)
     steps = Steps()
     if control_client.is_running(folder):
-        steps.done("the daemon runs already")
+        ignored = ", and goes on with the options it was started with" if set(flags) - {"daemon.state_dir"} else ""
+        steps.done(f"the daemon runs already{ignored}")
         _prove(folder, steps, time.monotonic() + longest, lambda: None)
         return 0
+    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGHUP, _interrupted)
     with _daemon(folder, file, flags) as process:
         steps.done(f"the daemon is started, its log is {folder / state.LOG}")
         _prove(folder, steps, time.monotonic() + longest, lambda: _check_alive(process, folder))
@@ -48,37 +51,35 @@ def start(file: str, flags: dict[str, Any], longest: float) -> int:
     return 0
 
 
+def _interrupted(number: int, _: object) -> None:
+    """Leave by way of every ``finally``: the daemon is not up, so nothing of it may stay."""
+    raise SystemExit(128 + number)
+
+
 @contextlib.contextmanager
 def _daemon(folder: Path, file: str, flags: dict[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon of its own session, which stays when the block succeeds and is stopped when it does not."""
     made = not folder.exists()
-    try:
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        log = os.open(folder / state.LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    except PermissionError as error:
-        raise NoPermissionError(
-            f"state directory {folder}", "you may not write there", "run as root, or name one with --state-dir"
-        ) from error
     with contextlib.ExitStack() as undo:
-        if made:
-            undo.callback(_remove_empty, folder)
-        undo.callback((folder / state.LOG).unlink, missing_ok=True)
-        with os.fdopen(log, "wb") as output:
+        log = state.open_log(folder)
+        undo.callback(_tidy, folder, made)
+        with os.fdopen(log, "wb") as output, state.starting(folder):
             process = subprocess.Popen(
-                [sys.executable, "-m", "resolverd", "run", *_as_flags(file, flags)],
+                [*state.PYTHON, "resolverd", "run", *_as_flags(file, flags)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
-        undo.callback(_end, process)
-        yield process
+            undo.callback(_end, process)
+            yield process
         undo.pop_all()
 
 
-def _remove_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not empty: somebody else's files
-        folder.rmdir()
+def _tidy(folder: Path, made: bool) -> None:
+    """Remove what a daemon that did not come up has left, its log included, and the folder if it was not there."""
+    with contextlib.suppress(ResolverdError):  # somebody else's daemon is there by now
+        state.forget(folder, with_folder=made)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -114,23 +115,22 @@ def _prove(folder: Path, steps: Steps, deadline: float, alive: Callable[[], None
         steps.done(f"{host['backend']} sends {len(host['domains'])} domains to {host['link']}")
     else:
         steps.done(f"DNS on {', '.join(document['dns']['listen'])}; the host is not told")
-    probe = document["probe"]
-    if probe is None:
+    if not document["probes"]:
         steps.done("the cluster has no service yet, so there is nothing to try")
         return
-    through_host = bool(host["domains"])
-    steps.waiting(f"resolving {probe['name']}")
-    address = trial.resolve(probe["name"], None if through_host else document["dns"]["listen"][0], deadline)
-    by = "the host's resolver" if through_host else "the daemon's DNS server"
-    steps.done(f"{probe['name']} is {address}, says {by}")
-    if probe["port"] and document["tunnel"]["state"] != "off":
-        steps.waiting(f"connecting to {probe['name']}:{probe['port']}")
-        trial.connect(address, probe["port"], deadline)
-        steps.done(f"{probe['name']}:{probe['port']} accepts connections")
+    server = None if host["domains"] else document["dns"]["listen"][0]
+    attempt = trial.Trial(server, deadline, alive)
+    by = "the daemon's DNS server" if server else "the host's resolver"
+    first = one_line(document["probes"][0]["name"])
+    steps.waiting(f"resolving {first}")
+    steps.done(f"{first} is {attempt.resolve(document['probes'][0]['name'])}, says {by}")
+    if document["tunnel"]["state"] != "off" and document["probes"][0]["port"]:
+        steps.waiting("connecting")
+        steps.done(f"{attempt.connect_to_one_of(document['probes'])} accepts connections")
 
 
 def _wait_healthy(folder: Path, steps: Steps, deadline: float, alive: Callable[[], None]) -> dict[str, Any]:
-    failing = "the daemon to answer"
+    failing, code = "the daemon to answer", ExitCode.DEGRADED
     while time.monotonic() < deadline:
         alive()
         with contextlib.suppress(NotRunningError):
@@ -139,10 +139,11 @@ def _wait_healthy(folder: Path, steps: Steps, deadline: float, alive: Callable[[
                 return document
             check = next(check for check in document["checks"] if not check["ok"])
             failing = f"{check['id']}: {check['detail']}" + (f" ({check['fix']})" if check["fix"] else "")
+            code = ExitCode.CLUSTER if check["id"] == "cluster" else ExitCode.DEGRADED
         steps.waiting(failing)
         time.sleep(POLL)
     steps.failed(failing)
-    raise _StartError("up", f"not ready in time, still waiting for {failing}", "more time: --wait 120")
+    raise _StartError("up", f"not ready in time, still waiting for {failing}", "more time: --wait 120", code)
 
 
 def _check_alive(process: subprocess.Popen[bytes], folder: Path) -> None:
@@ -150,7 +151,12 @@ def _check_alive(process: subprocess.Popen[bytes], folder: Path) -> None:
     code = process.poll()
     if code is None:
         return
-    lines = (folder / state.LOG).read_text(errors="replace").splitlines()
+    try:
+        lines = (folder / state.LOG).read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        lines = []
+    if code == 0 or not lines:
+        raise _StartError("up", "the daemon was stopped meanwhile", "run resolverd up again")
     said = next((line for line in reversed(lines) if line.startswith("resolverd: ")), "")
     if not said:
         raise _StartError("daemon", f"ended with exit code {code}: {' | '.join(lines[-3:])}")
@@ -160,22 +166,31 @@ def _check_alive(process: subprocess.Popen[bytes], folder: Path) -> None:
 
 
 def stop(state_dir: str) -> int:
-    """Stop the daemon, or remove what a killed one left; 0 either way."""
-    folder = state.folder(state_dir)
-    try:
-        control_client.request(folder, "POST", "/stop")
-    except NotRunningError:
-        left = state.forget(folder)
-        click.echo(f"resolverd was not running; removed {', '.join(left)}" if left else "resolverd is not running")
-        return 0
+    """Stop the daemon, or one that is just starting, or remove what a killed one left; 0 in each case."""
+    folder = chosen_folder(state_dir)
+    stopped = False
     deadline = time.monotonic() + STOP_DEADLINE
     while True:
+        with contextlib.suppress(NotRunningError):
+            control_client.request(folder, "POST", "/stop")
+            stopped = True
         try:
-            state.forget(folder)
+            left = state.forget(folder)
             break
         except HostError as error:
             if time.monotonic() > deadline:
                 raise HostError("down", "the daemon does not end", f"see {folder / state.LOG}, then kill it") from error
             time.sleep(POLL)
-    click.echo("resolverd is down; the host is as it was")
+    if stopped:
+        click.echo("resolverd is down; the host is as it was")
+    else:
+        click.echo(f"resolverd was not running; removed {', '.join(left)}" if left else "resolverd is not running")
     return 0
+
+
+def chosen_folder(state_dir: str) -> Path:
+    """The state directory: the flag's, else the config file's, else the usual one."""
+    try:
+        return state.folder(state_dir or config.load("", {}).daemon.state_dir)
+    except UsageError:  # a bad file must not keep anybody from stopping the daemon
+        return state.folder("")

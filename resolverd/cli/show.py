@@ -12,9 +12,10 @@ from typing import Any
 
 import click
 
-from resolverd import control_client, state
+from resolverd import control_client
+from resolverd.cli.background import chosen_folder
 from resolverd.cli.progress import DIM, GREEN, PLAIN, RED, coloured
-from resolverd.errors import ExitCode, one_line
+from resolverd.errors import ExitCode, UsageError, one_line
 from resolverd.options import split_endpoint
 
 INDENT = 11
@@ -24,7 +25,7 @@ MOST_DOMAINS = 40
 
 def show_status(state_dir: str, output: str) -> int:
     """Print what is in force; the exit code of the contract."""
-    document = control_client.request(state.folder(state_dir), "GET", "/status")
+    document = control_client.request(chosen_folder(state_dir), "GET", "/status")
     if output == "json":
         click.echo(json.dumps(document, indent=2))
     elif output == "yaml":
@@ -41,9 +42,12 @@ def show_answer(state_dir: str, server: str, name: str, kind: str) -> int:
     from resolverd.dns import client
 
     if not server:
-        document = control_client.request(state.folder(state_dir), "GET", "/status")
+        document = control_client.request(chosen_folder(state_dir), "GET", "/status")
         server = document["dns"]["listen"][0]
-    host, port = split_endpoint(server, 53)
+    try:
+        host, port = split_endpoint(server, 53)
+    except ValueError as error:
+        raise UsageError(f"--server {server}", str(error), "ADDR:PORT, such as 127.0.0.1:5300") from error
     answer = client.query(host, port, name, kind)
     for line in answer.short():
         click.echo(line)

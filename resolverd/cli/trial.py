@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from resolverd.errors import ResolverdError
@@ -12,38 +14,57 @@ from resolverd.options import split_endpoint
 
 PAUSE = 0.2
 """Seconds between two tries."""
+PATIENCE = 3.0
+"""Seconds for one try."""
+ROUNDS = 3
+"""How often each of several services is tried."""
 
 
-def resolve(name: str, server: str | None, deadline: float) -> str:
-    """The address of ``name``, by the host's own resolver or (``ADDR:PORT`` given) asked of ``server``.
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Tries by the host's own resolver, or (``server``, ``ADDR:PORT``) by asking that DNS server."""
 
-    Tries until ``deadline`` (of ``time.monotonic``); raises ResolverdError then.
-    """
-    why = "no answer"
-    while (left := deadline - time.monotonic()) > 0:
-        try:
-            return _ask(name, server) if server else _getaddrinfo(name, left)
-        except OSError as error:
-            why = str(error.strerror or error)
-        except ResolverdError as error:
-            why = error.why
-        time.sleep(PAUSE)
-    fix = "see resolverd status; is /etc/resolv.conf the resolver's that was told?" if server is None else ""
-    raise ResolverdError(name, f"does not resolve: {why}", fix)
+    server: str | None
+    deadline: float
+    """Of ``time.monotonic``."""
+    alive: Callable[[], None]
+    """Raises when there is no point in going on."""
 
+    def resolve(self, name: str) -> str:
+        """An address of ``name``. ResolverdError when there is none until the deadline."""
+        why = "no answer"
+        while (left := self.deadline - time.monotonic()) > 0:
+            self.alive()
+            try:
+                return _ask(name, self.server) if self.server else _getaddrinfo(name, min(left, PATIENCE))
+            except OSError as error:
+                why = str(error.strerror or error)
+            except ResolverdError as error:
+                why = error.why
+            time.sleep(PAUSE)
+        fix = "see resolverd status" if self.server else "does /etc/resolv.conf lead to the resolver that was told?"
+        raise ResolverdError(name, f"does not resolve: {why}", fix)
 
-def connect(address: str, port: int, deadline: float) -> None:
-    """Open and close a TCP connection; raises ResolverdError when none could be opened until ``deadline``."""
-    why = "no answer"
-    while (left := deadline - time.monotonic()) > 0:
-        try:
-            socket.create_connection((address, port), timeout=left).close()
-            return
-        except OSError as error:
-            why = str(error.strerror or error)
-        time.sleep(PAUSE)
-    fix = "may you port-forward? kubectl auth can-i create pods/portforward"
-    raise ResolverdError(f"{address}:{port}", f"cannot be reached: {why}", fix)
+    def connect_to_one_of(self, probes: Sequence[dict[str, Any]]) -> str:
+        """The first ``NAME:PORT`` that accepts a connection. ResolverdError when none does."""
+        said: list[str] = []
+        for _ in range(ROUNDS):
+            for probe in probes:
+                self.alive()
+                where, left = f"{probe['name']}:{probe['port']}", self.deadline - time.monotonic()
+                if left <= 0:
+                    break
+                try:
+                    address = self.resolve(probe["name"])
+                    socket.create_connection((address, probe["port"]), timeout=min(left, PATIENCE)).close()
+                except OSError as error:
+                    said.append(f"{where}: {error.strerror or error}")
+                else:
+                    return where
+            time.sleep(PAUSE)
+        tried = "; ".join(list(dict.fromkeys(said))[: len(probes)])
+        fix = "may you port-forward? kubectl auth can-i create pods --subresource=portforward"
+        raise ResolverdError("no service accepts a connection", tried or "no time was left", fix)
 
 
 def _getaddrinfo(name: str, longest: float) -> str:
@@ -58,7 +79,7 @@ def _getaddrinfo(name: str, longest: float) -> str:
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(min(longest, 10.0))
+    thread.join(longest)
     if not found:
         raise TimeoutError("the resolver gives no answer")
     if isinstance(found[0], OSError):
@@ -70,5 +91,10 @@ def _ask(name: str, server: str) -> str:
     from resolverd.dns import client
 
     host, port = split_endpoint(server)
-    answer = client.query(host, port, name, "A")
-    return str(answer.short()[0])
+    said = "NOERROR"
+    for kind in ("A", "AAAA"):
+        answer = client.query(host, port, name, kind)
+        if answer.short():
+            return answer.short()[-1]
+        said = answer.rcode
+    raise ResolverdError(name, f"the DNS server has no address for it ({said})")

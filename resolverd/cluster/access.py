@@ -35,6 +35,13 @@ class Access:
     """An HTTP proxy to go through; may hold a password."""
 
 
+def shown(url: str) -> str:
+    """``url`` without user and password, for people and logs."""
+    scheme, found, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{found}{authority.rpartition('@')[2]}{slash}{path}"
+
+
 def tls_context(access: Access) -> ssl.SSLContext | bool:
     """The TLS side of ``access``, HTTP/1.1 only: an upgrade to websockets fails over HTTP/2.
 

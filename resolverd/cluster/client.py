@@ -8,17 +8,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Self
 
 import aiohttp
 
+from resolverd.cluster.access import Access, open_session, shown
 from resolverd.errors import ClusterError
 
-from .access import Access, open_session
-
-LIST_TIMEOUT = 30.0
+LIST_TIMEOUT = 10.0
 """Seconds one page of a list may take."""
 READ_TIMEOUT = 80.0
 """Seconds of silence after which a watch counts as dead: bookmarks come every 60 s."""
@@ -50,7 +50,7 @@ class ApiClient:
             self._session = open_session(access)
         except (ssl.SSLError, ValueError) as error:
             raise ClusterError(
-                f"API server {access.server}", f"bad certificate or address: {error}", "check the kubeconfig"
+                f"API server {shown(access.server)}", f"bad certificate or address: {error}", "check the kubeconfig"
             ) from error
 
     async def __aenter__(self) -> Self:
@@ -66,7 +66,7 @@ class ApiClient:
             async with self._open(path, parameters or {}, timeout) as response:
                 await self._check(path, response)
                 value = json.loads(await response.read())
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, RecursionError) as error:
             raise self._unreachable(error) from error
         if not isinstance(value, dict):
             raise self._unreachable(ValueError("an answer that is no JSON object"))
@@ -87,7 +87,7 @@ class ApiClient:
                     if not isinstance(event, dict):
                         raise ValueError("a watch event that is no JSON object")
                     yield event
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, RecursionError) as error:
             raise self._unreachable(error) from error
 
     def _open(
@@ -111,9 +111,9 @@ class ApiClient:
         status = status if isinstance(status, dict) else {}
         why = str(status.get("message") or f"HTTP {response.status} {response.reason}")
         raise ApiError(
-            f"API server {self._access.server}",
+            f"API server {shown(self._access.server)}",
             why,
-            _FIXES.get(response.status, ""),
+            _FIXES.get(response.status, "try kubectl get namespaces"),
             response.status,
             str(status.get("reason") or ""),
         )
@@ -123,20 +123,33 @@ class ApiClient:
             why = "it does not answer in time"
         elif isinstance(error, aiohttp.ClientConnectorCertificateError):
             why = f"its certificate is not accepted: {error.certificate_error}"
+        elif isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ssl.SSLError):
+            why = f"TLS: {error.os_error.reason or 'the handshake failed'}"
+        elif isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, socket.gaierror):
+            why = str(error.os_error.strerror)
         elif isinstance(error, aiohttp.ClientConnectorError):
             # asyncio makes up texts of its own; the number has the system's.
             why = os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
+        elif isinstance(error, aiohttp.ClientResponseError):
+            why = (
+                f"HTTP {error.status} {error.message}"  # its own text holds the URL, and a proxy's may hold a password
+            )
+        elif isinstance(error, json.JSONDecodeError | RecursionError):
+            why = "an answer that is no JSON; is there a login page or a proxy in between?"
         elif isinstance(error, aiohttp.ClientPayloadError):
             why = "the stream broke off"
         else:
             why = str(error) or type(error).__name__
         return UnreachableError(
-            f"API server {self._access.server}", why, "is the cluster up, and the VPN to it? try kubectl get namespaces"
+            f"API server {shown(self._access.server)}",
+            why,
+            "is the cluster up, and the VPN to it? try kubectl get namespaces",
         )
 
 
 _FIXES = {
     401: "log in again; kubectl get namespaces shows whether it worked",
+    404: "is this a Kubernetes API server? try kubectl version",
     403: "ask for get, list and watch, or name the namespaces you may read with --namespace NS",
 }
 

@@ -34,18 +34,20 @@ def load(files: list[str], context: str, scratch: str) -> dict[str, Any]:
     merged = kube_config.KubeConfigMerger(os.pathsep.join(files)).config
     if merged is None:
         raise ConfigException("the file is empty")
+    for section, entry in (("users", "user"), ("clusters", "cluster")):
+        _anchor(merged, section, entry)
     configuration = Configuration()
     configuration.proxy = None
     with _ErrorLog() as errors:
         loader = kube_config.KubeConfigLoader(merged, context or None, config_base_path=None, temp_file_path=scratch)
         loader.load_and_set(configuration)
         if errors.lines and "BearerToken" not in configuration.api_key and not configuration.cert_file:
-            raise ConfigException(errors.lines[0])
+            return {"refused": errors.lines[0]}
         current: dict[str, Any] = loader.current_context
         inner = current["context"]
         return {
             "context": current["name"],
-            "namespace": inner.get("namespace") or "default",
+            "namespace": str(inner.get("namespace") or "default"),
             "server": configuration.host.rstrip("/"),
             "token": configuration.api_key.get("BearerToken", ""),
             "ca_pem": _text_of(configuration.ssl_ca_cert),
@@ -81,6 +83,29 @@ def load_in_cluster() -> dict[str, Any]:
         "expires": None,
         "extensions": {},
     }
+
+
+_PATHS = ("client-certificate", "client-key", "tokenFile", "certificate-authority")
+
+
+def _anchor(merged: Any, section: str, entry: str) -> None:
+    """Make the paths in ``section`` absolute, each against the file it is written in.
+
+    The client takes those of the user, too, as relative to the file that holds the cluster.
+    """
+    if section not in merged:
+        return
+    for node in merged[section]:
+        item = node[entry]
+        if not isinstance(getattr(item, "value", None), dict):
+            continue
+        folder = Path(item.path).parent.absolute()
+        for key in _PATHS:
+            if isinstance(item.value.get(key), str) and item.value[key]:
+                item.value[key] = str(folder / item.value[key])
+        plugin = item.value.get("exec")
+        if isinstance(plugin, dict) and "/" in str(plugin.get("command", "")):
+            plugin["command"] = str(folder / str(plugin["command"]))
 
 
 class _ErrorLog(logging.Handler):

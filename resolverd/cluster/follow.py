@@ -20,7 +20,7 @@ from resolverd.cluster.objects import Namespace
 from resolverd.cluster.ranges import Seen, discover
 from resolverd.cluster.snapshot import Change, Key, Kind, Snapshot, Touched, fold
 from resolverd.cluster.watch import WATCHED, Reflector
-from resolverd.errors import ClusterError
+from resolverd.errors import ResolverdError
 from resolverd.names import Address, Network
 from resolverd.settings import ClusterSettings
 
@@ -53,7 +53,7 @@ class Follower:
     """The cluster's own, as far as they are known."""
     api_servers: tuple[Address, ...] = ()
     """Addresses through which the API server is reached: its own, or the proxy's."""
-    trouble: dict[str, ClusterError] = field(default_factory=dict)
+    trouble: dict[str, ResolverdError] = field(default_factory=dict)
     """The last error of each kind that is failing now."""
     last_event: float = 0.0
     """Unix time, in seconds, of the last change; 0: none yet."""
@@ -70,18 +70,18 @@ class Follower:
 
     async def run(self) -> None:
         """Follow until cancelled. Raises UsageError and ClusterError when the cluster cannot be followed at all."""
-        self._began = time.monotonic()
         self._reflectors = self._make_reflectors()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._fold())
+            await self._load()
+            self._began = time.monotonic()
             while True:
                 renewed = time.monotonic()
-                await self._load()
                 await self._follow()
                 log.info("renewing the credentials of context %s", self.context.name if self.context else "?")
-                await asyncio.sleep(
-                    max(0.0, REFRESH_PAUSE - (time.monotonic() - renewed)) if self.synced.is_set() else 0
-                )
+                if self.synced.is_set():
+                    await asyncio.sleep(max(0.0, REFRESH_PAUSE - (time.monotonic() - renewed)))
+                await self._load()
 
     def _make_reflectors(self) -> list[Reflector]:
         if not self.settings.namespaces:
@@ -92,18 +92,22 @@ class Follower:
         return [Reflector(watched, self, name) for watched in namespaced for name in self.settings.namespaces]
 
     async def _load(self) -> None:
-        """Read the kubeconfig; once there was a context, a failure leaves it in force."""
+        """Read the kubeconfig; once there was a context it is kept to, and a failure leaves it in force."""
+        before = self.context
+        pinned = self.settings.context or (before.name if before else "")
         try:
-            self.context = await kubeconfig.load(
-                self.settings.kubeconfig, self.settings.context, self.scratch, self.who
-            )
-        except ClusterError as error:
-            if self.context is None:
+            self.context = await kubeconfig.load(self.settings.kubeconfig, pinned, self.scratch, self.who)
+        except ResolverdError as error:
+            if before is None:
                 raise
             self.trouble["credentials"] = error
             log.warning("%s", error)
             return
         self.trouble.pop("credentials", None)
+        if before and before.access.server != self.context.access.server:
+            # Another server's versions mean nothing here; what was known stays, so that what is gone is found out.
+            for reflector in self._reflectors:
+                reflector.version = ""
         self.api_servers = await _addresses(self.context.access)
         self.on_context(self.context)
 
@@ -202,8 +206,8 @@ def _named(reflector: Reflector) -> str:
 
 async def _addresses(access: Access) -> tuple[Address, ...]:
     """What the host's resolver has for the API server, or for the proxy before it; none when it has nothing."""
-    parts = urlsplit(access.proxy or access.server)
     try:
+        parts = urlsplit(access.proxy or access.server)
         found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
     except (OSError, ValueError):
         return ()

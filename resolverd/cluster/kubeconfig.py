@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from resolverd.errors import ClusterError, UsageError
-from resolverd.state import SCRATCH
+from resolverd.state import PYTHON, SCRATCH
 
 from .access import Access
 
@@ -65,7 +64,12 @@ def files(setting: str, who: Invoker | None, environment: Mapping[str, str] = os
     home = who.home if who else Path(environment.get("HOME") or "/root")
     text = setting or environment.get("KUBECONFIG", "") or str(home / ".kube" / "config")
     named = [Path(part) if part[:2] != "~/" else home / part[2:] for part in text.split(os.pathsep) if part]
-    found = tuple(path for path in named if path.exists())
+    try:
+        found = tuple(path for path in named if path.exists())
+    except PermissionError as error:
+        raise UsageError(
+            "kubeconfig", f"{error.filename} may not be read", "name one with --kubeconfig FILE"
+        ) from error
     if not found:
         raise UsageError(
             "no kubeconfig",
@@ -77,7 +81,9 @@ def files(setting: str, who: Invoker | None, environment: Mapping[str, str] = os
 
 def in_cluster(setting: str, environment: Mapping[str, str] = os.environ) -> bool:
     """Whether the service account of the pod we run in is all there is."""
-    return not setting and "KUBECONFIG" not in environment and "KUBERNETES_SERVICE_HOST" in environment
+    own = Path(environment.get("HOME") or "/root") / ".kube" / "config"
+    named = bool(setting or environment.get("KUBECONFIG") or own.exists())
+    return not named and "KUBERNETES_SERVICE_HOST" in environment
 
 
 async def load(setting: str, context: str, scratch: Path, who: Invoker | None = None) -> KubeContext:
@@ -94,6 +100,8 @@ async def load(setting: str, context: str, scratch: Path, who: Invoker | None = 
         with _scratch(scratch, who) as folder:
             user = ("--user", who.name) if who else ()
             answer = await _ask(["--context", context, "--scratch", folder, *user, "--", *map(str, paths)], named)
+    if "refused" in answer:
+        raise ClusterError(f"kubeconfig {named}", answer["refused"], "log in again, then try kubectl get namespaces")
     if "error" in answer:
         raise UsageError(f"kubeconfig {named}", answer["error"], "try kubectl config view")
     access = Access(**{name: answer[name] for name in Access.__dataclass_fields__})
@@ -111,8 +119,7 @@ def _scratch(parent: Path, who: Invoker | None) -> Iterator[str]:
 
 async def _ask(arguments: list[str], named: str) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
+        *PYTHON,
         "resolverd.cluster.credentials",
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,

@@ -110,7 +110,8 @@ class Reflector:
         while True:
             page = await client.get(path, {"limit": str(PAGE), **({"continue": token} if token else {})})
             metadata = _mapping(page.get("metadata"))
-            for raw in page.get("items") or ():
+            items = page.get("items")
+            for raw in items if isinstance(items, list) else ():
                 if (item := self._parse(raw)) is not None:
                     found.add(key_of(item))
                     self.sink.put(Change(self.watched.kind, key_of(item), item))
