@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -166,6 +167,27 @@ async def test_status_says_that_the_cluster_is_away_and_names_still_resolve(serv
     (check,) = [check for check in document["checks"] if not check["ok"]]
     assert check["id"] == "cluster"
     assert (await server.answer("kubernetes.default")).startswith("10.96.")
+
+
+async def test_a_worker_that_hangs_shows_and_does_not_keep_it_from_ending(server: Plain) -> None:
+    (worker,) = _children(server.run.process.pid)
+    os.kill(int(worker), signal.SIGSTOP)
+    document = await server.status()
+    assert [check["id"] for check in document["checks"] if not check["ok"]] == ["dns-process"]
+    services = [{"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 80}]}} for _ in range(3000)]
+    for number, raw in enumerate(services):
+        raw["metadata"] = {"namespace": "shop", "name": f"s{number}"}
+    server.cluster.create_all(services)
+    await asyncio.sleep(0.5)
+    assert await server.run.end() == 0
+    assert not Path(f"/proc/{worker}").exists()
+
+
+async def test_down_finds_it_by_the_config_file(server: Plain, tmp_path: Path) -> None:
+    (tmp_path / "resolverd").mkdir()
+    (tmp_path / "resolverd" / "config.yaml").write_text(f"daemon: {{state-dir: {server.state}}}\n")
+    stopped = await resolverd("down", environment={"XDG_CONFIG_HOME": str(tmp_path)})
+    assert stopped.out == "resolverd is down; the host is as it was\n"
 
 
 async def test_down_stops_it_and_leaves_nothing(server: Plain) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Finished, resolverd, shell
+from commands import Finished, resolverd, running, shell
 
 from resolverd.demo.cluster import DemoCluster, Traits
 from resolverd.demo.rights import Rule, User
@@ -177,6 +177,39 @@ async def test_a_device_that_somebody_deletes_ends_it_and_leaves_nothing(laptop:
     await until(ended)
     log = Path("/run/resolverd/daemon.log").read_text()
     assert log.splitlines()[-1].startswith("resolverd: tunnel device: it is gone")
+
+
+async def test_a_service_that_accepts_nothing_is_not_the_end(laptop: Laptop) -> None:
+    pod = {"labels": {"app": "aaa"}, "namespace": "shop", "name": "aaa"}
+    laptop.cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": pod, "spec": {"containers": [{"name": "a"}]}})
+    ports = [{"name": "http", "port": 80, "targetPort": 9999}]
+    spec = {"selector": {"app": "aaa"}, "ports": ports}
+    about = {"namespace": "shop", "name": "aaa"}
+    laptop.cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": about, "spec": spec})
+    started = await laptop.up()
+    assert (started.code, "accepts connections" in started.err) == (0, True), started
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.2, 0.5, 0.8])
+async def test_down_while_up_is_at_work_wins(laptop: Laptop, moment: float) -> None:
+    up = asyncio.create_task(laptop.up())
+    await asyncio.sleep(0.1 + moment)
+    stopped = await resolverd("down")
+    assert stopped.code == 0, stopped
+    started = await up
+    assert "Traceback" not in started.err
+    if "is down" in stopped.out:
+        assert started.code in (0, 1), started
+        assert (await resolverd("status")).code == 3
+
+
+async def test_up_that_is_interrupted_leaves_nothing(laptop: Laptop) -> None:
+    laptop.cluster.faults.freeze()
+    async with running(laptop.folder, "up", "--kubeconfig", str(laptop.folder / "kubeconfig")) as up:
+        await asyncio.sleep(1.5)
+        assert await up.end() == 128 + signal.SIGTERM
+    laptop.cluster.faults.thaw()
+    assert not Path("/run/resolverd").exists()
 
 
 async def test_up_again_is_no_harm(laptop: Laptop) -> None:

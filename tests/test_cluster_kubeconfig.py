@@ -10,7 +10,7 @@ import pytest
 
 from resolverd.cluster import kubeconfig
 from resolverd.cluster.kubeconfig import Invoker
-from resolverd.errors import ClusterError, ResolverdError, UsageError
+from resolverd.errors import ClusterError, UsageError
 
 SECRET = "sesame-3141"
 
@@ -76,9 +76,23 @@ async def test_an_exec_plugin_gives_the_token(tmp_path: Path, scratch: Path) -> 
     assert found.expires == 1893456000
 
 
+async def test_paths_belong_to_the_file_they_are_written_in(tmp_path: Path, scratch: Path) -> None:
+    for name, text in (
+        ("a", "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:9', certificate-authority: ca.pem}}]"),
+        ("b", "users: [{name: u, user: {client-certificate: u.pem, client-key: u.pem}}]"),
+        ("c", "current-context: x\ncontexts: [{name: x, context: {cluster: c, user: u}}]"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "conf").write_text(f"apiVersion: v1\nkind: Config\n{text}\n")
+    (tmp_path / "a" / "ca.pem").write_text("authority")
+    (tmp_path / "b" / "u.pem").write_text("user")
+    found = await kubeconfig.load(":".join(str(tmp_path / name / "conf") for name in "abc"), "", scratch)
+    assert (found.access.ca_pem, found.access.cert_pem, found.access.key_pem) == ("authority", "user", "user")
+
+
 async def test_an_exec_plugin_that_fails_is_named(tmp_path: Path, scratch: Path) -> None:
     user = "{exec: {apiVersion: client.authentication.k8s.io/v1, command: /bin/false, interactiveMode: Never}}"
-    with pytest.raises(ResolverdError, match="exec"):
+    with pytest.raises(ClusterError, match=r"exec.*log in again"):
         await kubeconfig.load(write(tmp_path / "config", user), "", scratch)
 
 

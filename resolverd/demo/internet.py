@@ -52,7 +52,7 @@ def join() -> None:
     """Build the namespace, its link and its servers, and make it the way out of this stage. HostError on failure."""
     output_of(["ip", "-batch", "-"], lines=_LINKS, fix="the kernel needs veth")
     output_of(["ip", "-netns", NAMESPACE, "-batch", "-"], lines=_FAR_LINKS)
-    program = [sys.executable, "-m", "resolverd.demo.internet"]
+    program = [sys.executable, "-P", "-m", "resolverd.demo.internet"]
     services.start("internet", ["ip", "netns", "exec", NAMESPACE, *program], {}, _READY.exists)
     for settings in _RESOLVER:
         output_of(["resolvectl", *settings.split()])

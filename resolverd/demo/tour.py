@@ -40,7 +40,7 @@ def run_demo(objects: Path | None = None, shell: bool | None = None) -> int:
     stage.check()
     if shell is None:
         shell = sys.stdin.isatty() and sys.stdout.isatty()
-    command = [sys.executable, "-m", "resolverd.demo.tour", "--inside", "--shell" if shell else "--no-shell"]
+    command = [sys.executable, "-P", "-m", "resolverd.demo.tour", "--inside", "--shell" if shell else "--no-shell"]
     if objects is not None:
         command += ["--objects", str(objects.absolute())]
     print("A stage: private namespaces, a system bus, systemd-resolved, a stand-in for the internet ...", flush=True)
@@ -74,7 +74,7 @@ def _run_inside(objects: Path | None, shell: bool) -> int:
 
 def _start_cluster(objects: Path | None) -> str:
     """Start the embedded cluster; the URL of its API."""
-    command = [sys.executable, "-m", "resolverd.demo.cluster", "--kubeconfig", str(_KUBECONFIG)]
+    command = [sys.executable, "-P", "-m", "resolverd.demo.cluster", "--kubeconfig", str(_KUBECONFIG)]
     if objects is not None:
         command += ["--objects", str(objects)]
     log = services.FOLDER / "cluster.log"
@@ -88,7 +88,7 @@ def _environment(server: str) -> dict[str, str]:
     _CONFIGURATION.write_text(CONFIGURATION)
     (services.FOLDER / ".curlrc").write_text("silent\nshow-error\nmax-time = 20\n")
     program = stage.PROGRAMS / "resolverd"
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m resolverd "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -m resolverd "$@"\n')
     program.chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SUDO_", "RESOLVERD_DEMO_"))}
     return kept | {
