@@ -163,34 +163,40 @@ async def test_a_renewal_keeps_to_the_context_and_a_failed_one_to_the_credential
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "REFRESH_PAUSE", 0.0)
-    async with DemoCluster() as cluster, DemoCluster(traits=Traits(samples=False)) as other:
-        async with following(cluster, tmp_path) as one:
-            follower = await one.synced()
-            elsewhere = other.kubeconfig().replace("resolverd-demo", "other")
-            file = tmp_path / "kubeconfig"
-            file.write_text(elsewhere)
-            follower.renew()
-            await eventually(lambda: "credentials" in follower.trouble)
-            cluster.create(service("fresh"))
-            await eventually(lambda: ("shop", "fresh") in follower.snapshot.services)
-            assert follower.context is not None
-            assert follower.context.name == "resolverd-demo"
-            file.write_text(cluster.kubeconfig())
-            follower.renew()
-            await eventually(lambda: not follower.trouble)
-            assert known(follower.snapshot) == truth(cluster)
+    async with (
+        DemoCluster() as cluster,
+        DemoCluster(traits=Traits(samples=False)) as other,
+        following(cluster, tmp_path) as one,
+    ):
+        follower = await one.synced()
+        elsewhere = other.kubeconfig().replace("resolverd-demo", "other")
+        file = tmp_path / "kubeconfig"
+        file.write_text(elsewhere)
+        follower.renew()
+        await eventually(lambda: "credentials" in follower.trouble)
+        cluster.create(service("fresh"))
+        await eventually(lambda: ("shop", "fresh") in follower.snapshot.services)
+        assert follower.context is not None
+        assert follower.context.name == "resolverd-demo"
+        file.write_text(cluster.kubeconfig())
+        follower.renew()
+        await eventually(lambda: not follower.trouble)
+        assert known(follower.snapshot) == truth(cluster)
 
 
 async def test_the_same_context_on_another_server_is_another_truth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "REFRESH_PAUSE", 0.0)
-    async with DemoCluster() as cluster, DemoCluster(traits=Traits(samples=False)) as other:
-        async with following(cluster, tmp_path) as one:
-            follower = await one.synced()
-            (tmp_path / "kubeconfig").write_text(other.kubeconfig())
-            follower.renew()
-            await eventually(lambda: known(follower.snapshot) == truth(other))
+    async with (
+        DemoCluster() as cluster,
+        DemoCluster(traits=Traits(samples=False)) as other,
+        following(cluster, tmp_path) as one,
+    ):
+        follower = await one.synced()
+        (tmp_path / "kubeconfig").write_text(other.kubeconfig())
+        follower.renew()
+        await eventually(lambda: known(follower.snapshot) == truth(other))
 
 
 async def test_a_malformed_object_is_skipped_and_the_rest_is_there(
