@@ -59,15 +59,7 @@ class StateDirectory:
         with _explained(self.path):
             self._made = not self.path.exists()
             self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self._lock = _open(self.path / LOCK)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(self._lock, 20).decode(errors="replace").strip()
-            os.close(self._lock)
-            raise HostError(
-                "running already", f"process {holder} holds {self.path}", "stop it with resolverd down"
-            ) from None
+        self._lock = self._claim()
         os.truncate(self._lock, 0)
         os.write(self._lock, f"{os.getpid()}\n".encode())
         # Whoever held the lock is gone: its socket answers nobody, its scratch folders are nobody's.
@@ -83,6 +75,25 @@ class StateDirectory:
         if self._made:
             with contextlib.suppress(OSError):  # somebody else's file, or the log of the command that started us
                 self.path.rmdir()
+
+    def _claim(self) -> int:
+        """The locked lock file, its own inode: the one who let go of it may have removed the file we had opened."""
+        while True:
+            lock = _open(self.path / LOCK)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(lock), (self.path / LOCK).stat()):
+                    return lock
+            except FileNotFoundError:
+                os.close(lock)
+                continue
+            except BlockingIOError:
+                holder = os.read(lock, 20).decode(errors="replace").strip()
+                os.close(lock)
+                raise HostError(
+                    "running already", f"process {holder} holds {self.path}", "stop it with resolverd down"
+                ) from None
+            os.close(lock)
 
     def _clear(self) -> None:
         self.socket.unlink(missing_ok=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,26 @@ def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         state.folder("", {})
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert state.folder("", {}) == Path("/run/resolverd")
+
+
+def test_it_is_never_held_twice_however_it_comes_and_goes(tmp_path: Path) -> None:
+    holders, most, entered = 0, 0, 0
+    counting = threading.Lock()
+
+    def come_and_go() -> None:
+        nonlocal holders, most, entered
+        for _ in range(200):
+            with contextlib.suppress(HostError), state.StateDirectory(tmp_path):
+                with counting:
+                    holders, entered = holders + 1, entered + 1
+                    most = max(most, holders)
+                with counting:
+                    holders -= 1
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert entered > 0
