@@ -62,6 +62,17 @@ async def test_an_api_server_that_is_not_there(tmp_path: Path, cluster: DemoClus
     check(await run(tmp_path, *PLAIN, "--kubeconfig", file), 5, cluster.server, "Connection refused")
 
 
+async def test_nothing_is_imported_from_the_current_folder(tmp_path: Path, cluster: DemoCluster) -> None:
+    for name in ("click", "yaml", "aiohttp", "kubernetes", "resolverd"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not to be imported')\n")
+    file = kubeconfig(tmp_path, cluster)
+    await cluster.refuse()
+    arguments = " ".join((*PLAIN, "--kubeconfig", file, "--state-dir", str(tmp_path / "state")))
+    finished = await shell(f"cd {tmp_path} && exec {sys.executable} -P -m resolverd {arguments}")
+    check(finished, 5, cluster.server, "Connection refused")
+    assert "not to be imported" not in finished.err
+
+
 async def test_an_api_server_that_refuses_us(tmp_path: Path) -> None:
     async with DemoCluster(traits=Traits(tokens={})) as cluster:
         finished = await run(tmp_path, *PLAIN, "--kubeconfig", kubeconfig(tmp_path, cluster, "wrong-secret"))
