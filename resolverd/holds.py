@@ -11,17 +11,7 @@ import struct
 from collections.abc import Iterable
 from ipaddress import IPv6Address
 
-from .names import Address, address_of
-
-__all__ = [
-    "MAX_ADDRESSES",
-    "MAX_REQUEST",
-    "address_of",
-    "decode_reply",
-    "decode_request",
-    "encode_reply",
-    "encode_request",
-]
+from .names import Address
 
 _NUMBER = struct.Struct("!I")
 BEGUN_ANEW = 0

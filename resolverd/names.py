@@ -51,11 +51,6 @@ def is_domain(text: str) -> bool:
     return 0 < len(bare) <= MAX_NAME and all(_SERVICE_LABEL.fullmatch(label) for label in bare.split("."))
 
 
-def reverse_name(address: Address) -> str:
-    """The PTR owner name of ``address``, without the final dot (RFC 1035 3.5, RFC 3596 2.5)."""
-    return address.reverse_pointer
-
-
 def reverse_zones(network: Network) -> Iterator[str]:
     """The reverse zones that cover ``network``, at octet (v4) or nibble (v6) borders, without the final dot."""
     step = 8 if network.version == 4 else 4

@@ -27,6 +27,7 @@ from resolverd.settings import ClusterSettings
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "BACKOFF", (0.01, 0.1))
     monkeypatch.setattr(follow, "GATHER", 0.01)
+    monkeypatch.setattr(follow, "REFRESH_PAUSE", 0.0)
 
 
 class Following:
@@ -159,10 +160,7 @@ async def test_under_changes_and_faults_the_truth_wins(tmp_path: Path) -> None:
         await eventually(lambda: known(follower.snapshot) == truth(cluster))
 
 
-async def test_a_renewal_keeps_to_the_context_and_a_failed_one_to_the_credentials(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(follow, "REFRESH_PAUSE", 0.0)
+async def test_a_renewal_keeps_to_the_context_and_a_failed_one_to_the_credentials(tmp_path: Path) -> None:
     async with (
         DemoCluster() as cluster,
         DemoCluster(traits=Traits(samples=False)) as other,
@@ -184,10 +182,7 @@ async def test_a_renewal_keeps_to_the_context_and_a_failed_one_to_the_credential
         assert known(follower.snapshot) == truth(cluster)
 
 
-async def test_the_same_context_on_another_server_is_another_truth(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(follow, "REFRESH_PAUSE", 0.0)
+async def test_the_same_context_on_another_server_is_another_truth(tmp_path: Path) -> None:
     async with (
         DemoCluster() as cluster,
         DemoCluster(traits=Traits(samples=False)) as other,

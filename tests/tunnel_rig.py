@@ -26,7 +26,7 @@ from resolverd.demo.bootstrap import POD_NETWORKS, SERVICE_NETWORKS
 from resolverd.demo.cluster import DemoCluster, Traits
 from resolverd.feed import Feed, Reach, Ready, Report, Routable
 from resolverd.host import HostRoutes
-from resolverd.names import Address
+from resolverd.names import Address, address_of
 from resolverd_tunnel.device_linux import Device, create_device
 
 NAME = "rtest0"
@@ -72,7 +72,7 @@ class Rig:
     async def address(self, name: str, namespace: str = "shop", family: int = 4) -> Address:
         """The ClusterIP of a service, routed."""
         service = parse_service(self.cluster.get("Service", name, namespace))
-        address = next(a for a in map(holds.address_of, service.cluster_ips) if a is not None and a.version == family)
+        address = next(a for a in map(address_of, service.cluster_ips) if a is not None and a.version == family)
         await self.hold(address)
         return address
 

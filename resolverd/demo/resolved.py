@@ -23,7 +23,6 @@ from .programs import output_of
 
 INSTALLED = (Path("/usr/lib/systemd/systemd-resolved"), Path("/lib/systemd/systemd-resolved"))
 _LIBRARY_FOLDERS = ("usr/lib/*/systemd", "usr/lib/systemd", "usr/lib/*-linux-gnu*", "lib/*-linux-gnu*")
-_INSTALL = "install systemd-resolved and its resolvectl"
 _FIX = "python -m resolverd.demo.resolved --fetch"
 
 

@@ -8,8 +8,7 @@ from enum import Enum
 
 from resolverd.cluster.objects import EndpointSlice, Service
 from resolverd.cluster.snapshot import Key, Snapshot, Touched
-from resolverd.holds import address_of
-from resolverd.names import Address, Network
+from resolverd.names import Address, Network, address_of
 
 
 class Everywhere(Enum):

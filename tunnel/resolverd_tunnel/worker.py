@@ -57,7 +57,6 @@ class Tunnel:
         self._holds = (
             HoldsServer(socket.socket(fileno=options.holds), self._routes.hold) if options.holds >= 0 else None
         )
-        self._never: HostRoutes = HostRoutes()
         self._unauthorized = asyncio.Event()
         self._reporter = Reporter(NAME, channel, self._values)
 
@@ -101,7 +100,6 @@ class Tunnel:
                 self._reporter.ask()
 
     def _permit(self, routes: HostRoutes) -> None:
-        self._never = routes
         try:
             self._routes.permit(routes)
         except OSError as error:
@@ -136,7 +134,6 @@ class Tunnel:
             "transport": self._transport_name,
             "routes": [f"{address}/{address.max_prefixlen}" for address in self._routes.present],
             "not-routed": [{"net": str(net), "reason": why} for net, why in self._routes.skipped.items()],
-            "never-proxy": [{"net": str(net), "reason": why} for net, why in self._never.never],
             "streams": len(flows),
             "bytes": self._gate.carried + sum(flow.up + flow.down for flow in flows),
             "dropped": dict(self._copying.dropped),
