@@ -40,7 +40,7 @@ def request(folder: Path, method: str, path: str) -> dict[str, Any]:
         raise NoPermissionError(
             "control socket", f"you may not open {folder / SOCKET}", "run the command as the daemon's user"
         ) from error
-    except (FileNotFoundError, ConnectionRefusedError) as error:
+    except (FileNotFoundError, ConnectionError) as error:  # a connection that breaks off is a daemon that ends
         raise NotRunningError(
             "not running", f"nothing listens on {folder / SOCKET}", "start it with resolverd up"
         ) from error

@@ -171,9 +171,10 @@ def stop(state_dir: str) -> int:
     stopped = False
     deadline = time.monotonic() + STOP_DEADLINE
     while True:
-        with contextlib.suppress(NotRunningError):
-            control_client.request(folder, "POST", "/stop")
-            stopped = True
+        if not stopped:
+            with contextlib.suppress(NotRunningError):
+                control_client.request(folder, "POST", "/stop")
+                stopped = True
         try:
             left = state.forget(folder)
             break
