@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from resolverd.cluster.objects import ClusterObject, Namespace
 from resolverd.cluster.snapshot import Change
+from resolverd.dns.memo import MAX_SPELLINGS
 from resolverd.dns.records import Type
 from resolverd.dns.responder import Responder
 from resolverd.dns.rules import DnsConfig
@@ -78,6 +79,55 @@ class TestMemo:
         assert code(send(query("web.shop"), to=here)) == "REFUSED"
 
 
+class TestSameMessage:
+    """A message that came before, octet for octet, is not even looked into."""
+
+    def test_it_is_answered_from_the_third_time_on(self) -> None:
+        here = responder()
+        asked = query("WEB.shop", Type.A, opt())
+        for known in (False, False, True, True):
+            assert (here.again(asked, -1.0) is not None) == known
+            if not known:
+                send(asked, to=here)
+        assert here.queries == 2 + 2 + 0
+        assert here.hits == 3
+
+    def test_its_reply_is_the_same_but_for_the_id(self) -> None:
+        here = responder()
+        for name, kind, edns in (("Web.shop", Type.A, b""), (NOPE, Type.AAAA, opt()), (WEB, 65, opt(flags=0x8000))):
+            asked = query(name, kind, edns)
+            slow = [send(asked, to=here) for _ in range(2)][1]
+            assert isinstance(slow, bytes)
+            assert here.again(b"\x77\x66" + asked[2:], -1.0) == b"\x77\x66" + slow[2:]
+
+    def test_addresses_whose_routes_may_be_gone_are_not_repeated(self) -> None:
+        here = responder()
+        asked = query("web.shop")
+        for _ in range(2):
+            send(asked, to=here)
+        assert here.again(asked, 0.0) is None
+
+    def test_what_a_client_varies_is_not_kept(self) -> None:
+        here = responder()
+        for octet in range(64):
+            cookie = b"\0\x0a\0\x08" + bytes((octet,)) * 8
+            for _ in range(2):
+                send(query("web.shop", edns=opt(options=cookie)), to=here)
+        assert not here.memo.spelled
+        for spelling in range(256):
+            letters = [c.upper() if spelling >> n & 1 else c for n, c in enumerate("web.shop.svc")]
+            for _ in range(2):
+                send(query("".join(letters)), to=here)
+        assert len(here.memo.spelled) == MAX_SPELLINGS
+
+    def test_tcp_is_not_answered_as_udp_is(self) -> None:
+        here = responder()
+        asked = query("web.shop")
+        for _ in range(3):
+            send(asked, tcp=True, to=here)
+        assert here.again(asked, -1.0) is None
+
+
 QUESTIONS = [
     *((name, kind) for name in ("web.shop", "db.shop", "nope.shop", "inside.shop") for kind in (1, 28, 33, 5, 65)),
     *((name, 1) for name in ("db-0.db.shop", "_pg._tcp.db.shop", "_tcp.db.shop", "shop", "twice.shop", "empty.svc")),
@@ -122,8 +172,8 @@ def test_what_is_remembered_is_what_a_fresh_server_would_say(memo: int, steps: l
     here = Responder(CONFIG, memo)
     here.fold(tuple(map(put, OBJECTS)), synced=True, serial=SERIAL)
     for moment, changes in enumerate(steps, SERIAL + 1):
-        for name, kind in QUESTIONS:
-            told(query(name, kind, opt()), to=here)
+        for name, kind in QUESTIONS * 2:
+            send(query(name, kind, opt()), to=here)
         here.fold(tuple(changes), synced=True, serial=moment)
         fresh = Responder(CONFIG)
         snapshot = here.index.snapshot

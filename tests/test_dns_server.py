@@ -16,6 +16,7 @@ from dns_cluster import SERIAL, put, service
 from dns_wire import MANY, WEB, Reply, opt, query, read, responder
 from fakes import eventually
 
+from resolverd.dns.burst import PlainBurst, burst_of
 from resolverd.dns.dispatch import Dispatcher
 from resolverd.dns.holds_client import HoldsClient
 from resolverd.dns.responder import Responder
@@ -127,6 +128,13 @@ async def closed(reader: asyncio.StreamReader) -> bool:
         return True
 
 
+@pytest.fixture(params=[burst_of, PlainBurst])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How datagrams are taken."""
+    monkeypatch.setattr("resolverd.dns.server.burst_of", request.param)
+
+
+@pytest.mark.usefixtures("way")
 class TestUdp:
     async def test_replies_carry_the_questions_of_their_ids(self) -> None:
         names = ["web.shop", "db.shop", "nope.shop", "example.com", "inside.shop", "shop"]

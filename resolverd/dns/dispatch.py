@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from .forward import Forwarder
@@ -18,6 +19,8 @@ class Dispatcher:
         self._responder = responder
         self.holds = holds
         self.forwarder: Forwarder | None = None
+        self.again = responder.again
+        """The reply over UDP to a question that came before, octet for octet; None: ``handle`` has it sent."""
         self._now = asyncio.get_running_loop().time
 
     def handle(self, data: bytes, send: Callable[[bytes], None], *, tcp: bool) -> bool:
@@ -47,13 +50,15 @@ class Dispatcher:
     def _leave(self, reply: Reply, send: Callable[[bytes], None]) -> None:
         """Send ``reply`` as soon as its addresses are routed."""
         holds, prepared = self.holds, reply.prepared
-        if holds is None or not prepared.addresses or self._now() < prepared.fresh_until:
+        if self._now() < prepared.fresh_until:
+            send(reply.wire)
+        elif holds is None:
+            prepared.fresh_until = math.inf
             send(reply.wire)
         else:
-            holds.ask(prepared.addresses, lambda: self._release(reply, send))
+            holds.ask(prepared.addresses, lambda: self._release(holds, reply, send))
 
-    def _release(self, reply: Reply, send: Callable[[bytes], None]) -> None:
+    def _release(self, holds: HoldsClient, reply: Reply, send: Callable[[bytes], None]) -> None:
         """Send ``reply``, and let the next one like it pass without asking."""
-        if self.holds is not None:
-            reply.prepared.fresh_until = self.holds.fresh_until(reply.prepared.addresses)
+        reply.prepared.fresh_until = holds.fresh_until(reply.prepared.addresses)
         send(reply.wire)

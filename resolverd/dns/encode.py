@@ -7,6 +7,7 @@ nothing else does, and are left open: the serial of the SOA, and which of severa
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -49,7 +50,7 @@ class Prepared:
     addresses: tuple[Address, ...] = ()
     """Those that a client may connect to after this reply."""
     fresh_until: float = 0.0
-    """Monotonic time until which ``addresses`` are known to be routed."""
+    """Monotonic time until which ``addresses`` are known to be routed: for ever, when there are none."""
 
     @property
     def octets(self) -> int:
@@ -148,6 +149,8 @@ def prepare(name: Name, answer: Answer, edns: Edns | None, limit: int) -> Prepar
     packed = struct.pack("!HHHH", 1, counts[0], counts[1], counts[2] + bool(opt))
     prepared = Prepared(flags, answer.rcode, packed, bytes(writer.data) + opt)
     prepared.addresses = _connectable(answer, counts)
+    if not prepared.addresses:
+        prepared.fresh_until = math.inf
     if writer.serial_at >= 0:
         _open(prepared, writer.serial_at, writer.serial_at + 4)
         prepared.has_serial = True

@@ -107,6 +107,21 @@ class Responder:
         self._serial = struct.pack("!I", snapshot.serial & 0xFFFFFFFF if snapshot.synced else 0)
         return touched
 
+    def again(self, data: bytes, now: float) -> bytes | None:
+        """The reply to a message that came before over UDP, octet for octet but for its id.
+
+        None where :meth:`respond` has to say. ``now`` is monotonic time: addresses that are no longer known to be
+        routed are not repeated.
+        """
+        spelled = self.memo.spelled.get(data[2:])
+        if spelled is None or spelled.prepared.fresh_until <= now:
+            return None
+        prepared = spelled.prepared
+        self.hits += 1
+        self._rcodes[prepared.rcode] += 1
+        self._turn += 1
+        return data[:2] + spelled.start + prepared.tail(self._turn, self._serial)
+
     def respond(self, data: bytes, *, tcp: bool) -> Reply | Outward | bytes | None:
         """The reply to a message; None where silence is due (a reply to us, or no header).
 
@@ -118,7 +133,11 @@ class Responder:
             prepared = self.memo.entries.get(key)
             if prepared is not None:
                 self.hits += 1
-                return self._finish(data, flags, question, prepared)
+                reply = self._finish(data, flags, question, prepared)
+                if not tcp and len(data) <= HEADER_SIZE + len(question) + _OPT_SIZE:
+                    start = reply.wire[2 : HEADER_SIZE + len(question)]
+                    self.memo.spell(key, data[2:], start)
+                return reply
         if len(data) < HEADER_SIZE:
             return None
         flags = HEADER.unpack_from(data)[1]

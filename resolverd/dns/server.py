@@ -11,14 +11,10 @@ import socket
 from functools import partial
 from typing import Any
 
+from .burst import burst_of
 from .dispatch import Dispatcher
 
 log = logging.getLogger(__name__)
-
-BUDGET = 64
-"""Datagrams answered in one turn of the loop."""
-MAX_DATAGRAM = 4096
-"""Octets read of a datagram; a longer one is no query, and is answered as the broken message it then is."""
 
 
 class UdpServer:
@@ -28,31 +24,43 @@ class UdpServer:
         bound.setblocking(False)
         self._socket = bound
         self._dispatcher = dispatcher
-        self.lost = 0
+        self._burst = burst_of(bound)
+        self._loop = asyncio.get_running_loop()
+        self._lost = 0
+        self._loop.add_reader(bound, self._drain)
+
+    @property
+    def lost(self) -> int:
         """Replies that the system did not take."""
-        asyncio.get_running_loop().add_reader(bound, self._drain)
+        return self._lost + self._burst.lost
 
     def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._socket)
+        self._loop.remove_reader(self._socket)
         self._socket.close()
 
     def _drain(self) -> None:
-        receive, handle = self._socket.recvfrom, self._dispatcher.handle
-        for _ in range(BUDGET):
-            try:
-                data, peer = receive(MAX_DATAGRAM)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                # An ICMP error about an earlier reply; the socket is as good as before.
-                log.debug("while receiving: %s", error)
-                continue
-            handle(data, partial(self._send, peer), tcp=False)
+        """Answer one burst. The loop calls again while there is more."""
+        burst, again = self._burst, self._dispatcher.again
+        try:
+            count = burst.receive()
+        except OSError as error:
+            # An ICMP error about an earlier reply; the socket is as good as before.
+            log.debug("while receiving: %s", error)
+            return
+        now = self._loop.time()
+        for place in range(count):
+            data = burst.data(place)
+            wire = again(data, now)
+            if wire is not None:
+                burst.reply(place, wire)
+            else:
+                self._dispatcher.handle(data, partial(self._send, burst.peer(place)), tcp=False)
+        burst.send()
 
     def _send(self, peer: Any, wire: bytes) -> None:
         try:
             self._socket.sendto(wire, peer)
         except OSError as error:
             # A full buffer, a peer that is gone, a port 0: one client's loss, which it repairs by asking again.
-            self.lost += 1
+            self._lost += 1
             log.debug("a reply to %s was lost: %s", peer, error)
