@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import socket
 from collections.abc import Iterator
 
@@ -33,6 +34,8 @@ from .tcp import TcpServer
 
 log = logging.getLogger(__name__)
 
+NICE = -10
+"""Ten times the weight of an ordinary process."""
 SLICE = 2000
 """Objects and endpoints folded in one turn of the loop, during which nothing is answered: a few milliseconds."""
 
@@ -119,6 +122,14 @@ async def serve(channel: Channel, udp: list[socket.socket], tcp: list[socket.soc
         await channel.close()
 
 
+def _go_first() -> None:
+    """Answers wait for no bulk work on the same cores: every program on the host waits for them."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    except PermissionError:
+        log.debug("not root: answers have the priority of everything else")
+
+
 async def _main(arguments: argparse.Namespace) -> None:
     channel = await Channel.over(socket.socket(fileno=arguments.channel))
     udp, tcp = ([socket.socket(fileno=fd) for fd in given] for given in (arguments.udp, arguments.tcp))
@@ -134,6 +145,7 @@ def main() -> None:
     parser.add_argument("--log-level", default="info", choices=logs.LEVELS)
     arguments = parser.parse_args()
     logs.configure(arguments.log_level)
+    _go_first()
     # What stays (the Snapshot) has no cycles: looking through a large one for some would stop answers for a second.
     gc.set_threshold(10_000, 10, 1_000_000)
     asyncio.run(_main(arguments))
