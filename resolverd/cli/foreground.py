@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 def run_daemon(file: str, flags: dict[str, Any]) -> int:
     """Run until stopped; 0 then. ResolverdError when it cannot start or go on."""
-    level = config.load(file, flags).daemon.log_level
+    level = config.load(file, flags).settings.daemon.log_level
     logs.configure(level)
     try:
-        asyncio.run(start.run(lambda: config.load(file, flags)))
+        asyncio.run(start.run(lambda: config.load(file, flags).settings))
     except asyncio.CancelledError:
         log.info("stopped before it had begun")
     except ResolverdError:
