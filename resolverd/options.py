@@ -15,8 +15,8 @@ from typing import Any
 
 from resolverd.names import address_of, fold, is_domain, is_label
 
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?")
+_NUMBER = r"[0-9]{1,15}(\.[0-9]{1,15})?"
+_PART = re.compile(rf"({_NUMBER})(ms|s|m|h)")
 _UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -66,7 +66,7 @@ def choice(*allowed: str) -> Check:
     return Check(check, {"type": "string", "enum": list(allowed)})
 
 
-_DURATION_PATTERN = r"^([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h))+$"
+_DURATION = rf"{_NUMBER}|({_NUMBER}(ms|s|m|h))+"
 
 
 def seconds(shortest: float, longest: float) -> Check:
@@ -80,17 +80,16 @@ def seconds(shortest: float, longest: float) -> Check:
             raise ValueError(f"{_shown(value)} is not between {shortest:g}s and {longest:g}s")
         return length
 
-    written = {"type": "string", "pattern": _DURATION_PATTERN}
+    written = {"type": "string", "pattern": f"^({_DURATION})$"}
     return Check(check, {"anyOf": [written, {"type": "number", "minimum": shortest, "maximum": longest}]})
 
 
 def _length(written: str) -> float | None:
     """Seconds of a duration as Go writes them, or of a bare number; None when it is neither."""
-    if _NUMBER.fullmatch(written):
-        return float(written)
-    if not re.fullmatch(_DURATION_PATTERN, written) or written.endswith("\n"):
+    if not re.fullmatch(_DURATION, written):
         return None
-    return sum(float(number) * _UNIT[unit] for number, unit in _PART.findall(written))
+    parts = _PART.findall(written)
+    return sum(float(number) * _UNIT[unit] for number, _, unit in parts) if parts else float(written)
 
 
 def whole_seconds(shortest: int, longest: int) -> Check:
@@ -143,14 +142,13 @@ def _namespace(value: Any) -> str:
 
 def _network(value: Any) -> str:
     try:
-        return str(ip_network(_text(value)))
+        meant = ip_network(_text(value).replace("%", "no zone"), strict=False)
     except ValueError:
-        pass
-    try:
-        right = ip_network(value, strict=False)
-    except (ValueError, TypeError):
         raise ValueError(f"{_shown(value)} is no CIDR such as 10.0.0.0/8") from None
-    raise ValueError(f"{_shown(value)} has host bits set, write {right}")
+    try:
+        return str(ip_network(value))
+    except ValueError:
+        raise ValueError(f"{_shown(value)} has host bits set, write {meant}") from None
 
 
 suffix = Check(_suffix, {"type": "string", "pattern": rf"^\.?{_DOMAIN_PATTERN}$", "maxLength": 255})
@@ -161,7 +159,7 @@ name_or_address = Check(_name_or_address, {"type": "string", "minLength": 1, "ma
 """A whole domain name, as :data:`name` has it, or an IP address in its canonical form."""
 namespace = Check(_namespace, {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"})
 domain_or_auto = Check(lambda value: "auto" if value == "auto" else _name(value), name.schema)
-network = Check(_network, {"type": "string", "pattern": r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"})
+network = Check(_network, {"type": "string", "pattern": r"^[0-9A-Fa-f:.]+(/[0-9.]{1,15})?$"})
 """A CIDR or an address, in its canonical form."""
 
 
@@ -189,11 +187,11 @@ def _loopback_endpoint(value: Any) -> str:
     return str(value)
 
 
-upstream = Check(_upstream, {"type": "string", "pattern": r"^(\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f:.]+)(:[0-9]{1,5})?$"})
+upstream = Check(_upstream, {"type": "string", "pattern": r"^[\[0-9A-Fa-f:.]+(%[-_.A-Za-z0-9]+)?\]?(:[0-9]+)?$"})
 """``ADDR``, ``ADDR:PORT`` or ``[ADDR6]:PORT``."""
-endpoint = Check(_endpoint, {"type": "string", "pattern": r"^((\[[0-9A-Fa-f:.]+\]|[0-9.]+):[0-9]{1,5})?$"})
+endpoint = Check(_endpoint, {"type": "string", "pattern": r"^((\[[0-9A-Fa-f:.]+\]|[0-9.]+):[0-9]+)?$"})
 """``ADDR:PORT`` or ``[ADDR6]:PORT``, or empty for none."""
-_ON_LOOPBACK = r"^((\[[0:]*:0*1\]|127\.[0-9.]+):[0-9]{1,5})?$"
+_ON_LOOPBACK = r"^((\[[0:]*:0*1\]|127\.[0-9.]+):[0-9]+)?$"
 loopback_endpoint = Check(_loopback_endpoint, {"type": "string", "pattern": _ON_LOOPBACK})
 """The same, of an address that only this host reaches."""
 
@@ -202,7 +200,9 @@ def split_endpoint(value: str, port: int | None = None) -> tuple[str, int]:
     """Address and port of ``ADDR:PORT``; ``port`` is used when none is written. Raises ValueError."""
     if value.startswith("["):
         host, _, rest = value[1:].partition("]")
-        number = rest.removeprefix(":")
+        if rest[:1] not in ("", ":"):
+            raise ValueError(f"{value} has no colon before its port")
+        number = rest[1:]
     elif value.count(":") == 1:
         host, _, number = value.partition(":")
     else:

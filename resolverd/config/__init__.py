@@ -30,8 +30,15 @@ class Loaded:
     """The config file that was read."""
     looked_at: tuple[Path, ...]
     """The places of a config file, in order."""
+    kubeconfigs: tuple[Path, ...] = ()
+    """Looked at for extensions, most important first; not all of them need to exist."""
     notes: tuple[str, ...] = ()
     """What was passed over, and is no mistake."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All on which the settings depend."""
+        return (*self.looked_at, *self.kubeconfigs)
 
 
 def search_path(named: str, environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
@@ -63,9 +70,9 @@ def read(
     path = next((path for path in looked_at if named or os.path.lexists(path)), None)
     given = [*(_from_file(path, found) if path else ()), *_from_flags(flags, found)]
     cluster = _merged(given).settings.cluster
-    extended = extensions.read(cluster.kubeconfig, cluster.context, environment, found, notes)
-    merged = _merged([*extended, *given])
-    return Loaded(merged.settings, merged.origins, path, looked_at, tuple(notes)), tuple(found)
+    kubeconfigs = extensions.files(cluster.kubeconfig, environment)
+    merged = _merged([*extensions.read(kubeconfigs, cluster.context, found, notes), *given])
+    return Loaded(merged.settings, merged.origins, path, looked_at, kubeconfigs, tuple(notes)), tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,10 @@ class UnreadableError(Exception):
     """Why a file cannot be read, in a few words."""
 
 
+class AbsentError(UnreadableError):
+    """There is none."""
+
+
 def compose(path: Path, mistakes: list[Mistake]) -> yaml.Node | None:
     """The root of the file's one document; None when it is empty or cannot be read, which then is a mistake.
 
@@ -55,7 +59,7 @@ def read_text(path: Path, longest: int = MAX_SIZE) -> str:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise UnreadableError("it does not exist") from None
+        raise AbsentError("it does not exist") from None
     except OSError as error:
         raise UnreadableError(f"it cannot be read: {error.strerror}") from error
     try:

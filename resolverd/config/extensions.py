@@ -15,7 +15,7 @@ them: of two entries with one name, the first counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -27,7 +27,7 @@ from resolverd.config import document
 from resolverd.config.known import KNOWN
 from resolverd.config.mistakes import Mistake, unknown
 from resolverd.config.nodes import Given, Nodes, is_null
-from resolverd.errors import UsageError, one_line
+from resolverd.errors import one_line
 
 OURS = "resolverd.io"
 THEIRS = "telepresence.io"
@@ -59,14 +59,19 @@ class _Cluster:
     extensions: Mapping[str, yaml.Node]
 
 
-def read(
-    setting: str, context: str, environment: Mapping[str, str], mistakes: list[Mistake], notes: list[str]
-) -> Iterator[Given]:
-    """What the extensions give, the less important first. ``setting`` and ``context`` are those of ``cluster``.
+def files(setting: str, environment: Mapping[str, str]) -> tuple[Path, ...]:
+    """The kubeconfig files, whether they are there or not; ``setting`` is ``cluster.kubeconfig``."""
+    if kubeconfig.in_cluster(setting, environment):
+        return ()
+    return kubeconfig.named(setting, kubeconfig.invoker(environment), environment)
+
+
+def read(paths: Iterable[Path], context: str, mistakes: list[Mistake], notes: list[str]) -> Iterator[Given]:
+    """What the extensions give, the less important first. ``context`` is ``cluster.context``.
 
     A kubeconfig that is not there, or has no such context, has no extensions: whoever needs the cluster will say so.
     """
-    texts = dict(_texts(setting, environment, notes))
+    texts = dict(_texts(paths, notes))
     if not any(OURS in text or THEIRS in text for text in texts.values()):
         return  # most kubeconfigs, and parsing a large one takes long
     roots = {path: document.parse(path, text, mistakes) for path, text in texts.items()}
@@ -76,16 +81,12 @@ def read(
             yield from _given(name, cluster, mistakes, notes)
 
 
-def _texts(setting: str, environment: Mapping[str, str], notes: list[str]) -> Iterator[tuple[Path, str]]:
-    if kubeconfig.in_cluster(setting, environment):
-        return
-    try:
-        files = kubeconfig.files(setting, kubeconfig.invoker(environment), environment)
-    except UsageError:
-        return
-    for path in files:
+def _texts(paths: Iterable[Path], notes: list[str]) -> Iterator[tuple[Path, str]]:
+    for path in paths:
         try:
             yield path, document.read_text(path, MAX_SIZE)
+        except document.AbsentError:
+            continue
         except document.UnreadableError as error:
             notes.append(f"kubeconfig {path} is not looked at for settings: {error}")
 

@@ -57,3 +57,16 @@ def replaced(settings: Settings, values: Mapping[str, Any]) -> Settings:
         sections.setdefault(known.section, {})[known.field] = value
     parts = {name: dataclasses.replace(getattr(settings, name), **part) for name, part in sections.items()}
     return dataclasses.replace(settings, **parts)
+
+
+def written(value: Any) -> Any:
+    """A setting's value as people write it: what its check takes, and makes the same value of again."""
+    if value is None:
+        return "auto"
+    if isinstance(value, tuple):
+        return [written(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {key.replace("_", "-"): part for key, part in dataclasses.asdict(value).items()}
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:.12g}s"  # every number is a duration
+    return value
