@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Container, Coroutine, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from resolverd.cluster.access import shown
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext, invoker
 from resolverd.cluster.snapshot import Change, Touched, everything
+from resolverd.config import Loaded
 from resolverd.dns.rules import DnsConfig
 from resolverd.dns_policy import make_dns_config
 from resolverd.errors import ResolverdError
@@ -26,6 +27,7 @@ from resolverd.host import ResolverBackend
 from resolverd.names import Network
 from resolverd.plan import ClusterFacts, HostPlan, make
 from resolverd.reconcile import Reconciler
+from resolverd.reload import Reloading
 from resolverd.settings import Settings
 from resolverd.sockets import Listening
 from resolverd.status import Check, ClusterPart, HostPart, Parts
@@ -39,8 +41,6 @@ DOMAIN = "cluster.local"
 
 ASK_DEADLINE = 1.0
 """Seconds a worker has to say how it is when ``status`` is asked for; a healthy one takes a millisecond."""
-
-RESTART_ONLY = "changes under cluster, tunnel and daemon, of dns.suffix-list and of host.backend"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,9 @@ class Host:
 class Daemon:
     """One run of the daemon."""
 
-    def __init__(self, settings: Settings, host: Host, read_settings: Callable[[], Settings]) -> None:
-        self._settings = settings
+    def __init__(self, loaded: Loaded, host: Host, read_settings: Callable[[], Loaded]) -> None:
+        self._settings = settings = loaded.settings
         self._host = host
-        self._read_settings = read_settings
         self._since = time.time()
         self._stopping = asyncio.Event()
         self._plan = HostPlan()
@@ -73,6 +72,7 @@ class Daemon:
         """Workers that did not answer when they were last asked."""
         self._told = {name: asyncio.Event() for name in self._reports}
         self._follower = Follower(settings.cluster, invoker(), host.scratch, self._on_change, self._on_context)
+        self._reloading = Reloading(loaded, read_settings, self._take, self._follower.kubeconfig_changed)
         self._reconciler = Reconciler(host.backend, lambda _: self._replan())
         self._holds = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._tunnel = self._tunnel_worker(host.device) if settings.tunnel.enabled and host.device else None
@@ -83,7 +83,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_quietly)
+        loop.add_signal_handler(signal.SIGHUP, self._reloading.reload_quietly)
         try:
             await self._reconciler.look()
             async with asyncio.TaskGroup() as tasks:
@@ -141,22 +141,11 @@ class Daemon:
         self._stopping.set()
 
     def reload(self) -> None:
-        fresh = self._read_settings()
-        old = self._settings
-        dns = replace(fresh.dns, suffix_list=old.dns.suffix_list)
-        host = replace(fresh.host, backend=old.host.backend)
-        kept = replace(old, dns=dns, host=host)
-        if kept != fresh:
-            log.warning("reload: %s take effect at the next start", RESTART_ONLY)
-        self._settings = kept
-        self._replan()
-        log.info("reload: settings read")
+        self._reloading.reload()
 
-    def _reload_quietly(self) -> None:
-        try:
-            self.reload()
-        except ResolverdError as error:
-            log.error("reload: %s; the old settings stay in force", error)
+    def _take(self, settings: Settings) -> None:
+        self._settings = settings
+        self._replan()
 
     # The parts.
 
@@ -164,6 +153,7 @@ class Daemon:
         yield self._follower.run()
         yield self._dns.run()
         yield self._reconciler.run()
+        yield self._reloading.run()
         if self._tunnel:
             yield self._tunnel.run()
 
@@ -282,6 +272,7 @@ class Daemon:
         return {**part, "never-proxy": never, **self._reports["tunnel"]}
 
     def _checks(self) -> Iterator[Check]:
+        yield self._reloading.check()
         follower, reconciler = self._follower, self._reconciler
         trouble = next(iter(follower.trouble.values()), None)
         detail = (

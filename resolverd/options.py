@@ -1,60 +1,95 @@
 """How the values of settings are checked: from what YAML or a flag gives to what the program uses.
 
-Each check takes a plain value and returns the setting's value, or raises ValueError with the reason alone;
-who calls it adds where the value stands.
+A check takes a plain value and returns the setting's value, or raises ValueError with the reason alone; who calls it
+adds where the value stands. Each check also says as a JSON Schema what it takes. The schema may refuse less than the
+check does (it cannot compare durations), never more.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from resolverd.names import address_of, fold, is_domain, is_label
 
-Check = Callable[[Any], Any]
+_NUMBER = r"[0-9]{1,15}(\.[0-9]{1,15})?"
+_PART = re.compile(rf"({_NUMBER})(ms|s|m|h)")
+_UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
-_UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one setting, or one item of a list, may be."""
+
+    accept: Callable[[Any], Any]
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    """What ``accept`` takes, as a JSON Schema (draft 2020-12)."""
+    item: Check | None = None
+    """Of a list: the check of its items. ``accept`` then gets the list of what this one returned, or no list."""
+    keys: Mapping[str, Check] = field(default_factory=dict)
+    """Of a mapping: its keys, all of which must be there. ``accept`` then gets what they returned, or no mapping."""
+
+    def __call__(self, value: Any) -> Any:
+        if self.item and isinstance(value, list | tuple):
+            value = [self.item(item) for item in value]
+        return self.accept(value)
 
 
-def text(value: Any) -> str:
+def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{_shown(value)} is no text")
+        hint = " (put it in quotes)" if isinstance(value, bool | int | float) else ""
+        raise ValueError(f"{_shown(value)} is no text{hint}")
     return value
 
 
-def boolean(value: Any) -> bool:
+def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{_shown(value)} is neither true nor false")
     return value
+
+
+text = Check(_text, {"type": "string"})
+boolean = Check(_boolean, {"type": "boolean"})
 
 
 def choice(*allowed: str) -> Check:
     """One of ``allowed``."""
 
     def check(value: Any) -> str:
-        if value not in allowed:
+        if not isinstance(value, str) or value not in allowed:
             raise ValueError(f"{_shown(value)} is none of {', '.join(allowed)}")
-        return str(value)
+        return value
 
-    return check
+    return Check(check, {"type": "string", "enum": list(allowed)})
+
+
+_DURATION = rf"{_NUMBER}|({_NUMBER}(ms|s|m|h))+"
 
 
 def seconds(shortest: float, longest: float) -> Check:
-    """A duration such as ``500ms``, ``5s`` or a number of seconds, within bounds (in seconds)."""
+    """A duration such as ``500ms``, ``5s``, ``1m30s`` or a number of seconds, within bounds (in seconds)."""
 
     def check(value: Any) -> float:
-        match = _DURATION.fullmatch(str(value)) if not isinstance(value, bool) else None
-        if match is None:
+        length = _length(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
+        if length is None:
             raise ValueError(f"{_shown(value)} is no duration such as 5s or 500ms")
-        length = float(match[1]) * _UNIT[match[2]]
         if not shortest <= length <= longest:
             raise ValueError(f"{_shown(value)} is not between {shortest:g}s and {longest:g}s")
         return length
 
-    return check
+    written = {"type": "string", "pattern": f"^({_DURATION})$"}
+    return Check(check, {"anyOf": [written, {"type": "number", "minimum": shortest, "maximum": longest}]})
+
+
+def _length(written: str) -> float | None:
+    """Seconds of a duration as Go writes them, or of a bare number; None when it is neither."""
+    if not re.fullmatch(_DURATION, written):
+        return None
+    parts = _PART.findall(written)
+    return sum(float(number) * _UNIT[unit] for number, _, unit in parts) if parts else float(written)
 
 
 def whole_seconds(shortest: int, longest: int) -> Check:
@@ -67,28 +102,29 @@ def whole_seconds(shortest: int, longest: int) -> Check:
             raise ValueError(f"{_shown(value)} is not a whole number of seconds")
         return int(length)
 
-    return check
+    return Check(check, {"anyOf": [bounded.schema["anyOf"][0], {**bounded.schema["anyOf"][1], "type": "integer"}]})
 
 
-def suffix(value: Any) -> str:
-    """A domain suffix, with or without a leading dot; kept with one, folded."""
-    bare = fold(text(value)).removeprefix(".").removesuffix(".")
+_LABEL = "_?[A-Za-z0-9]([-_A-Za-z0-9]{0,61}[A-Za-z0-9])?"
+_DOMAIN_PATTERN = rf"{_LABEL}(\.{_LABEL})*\.?"
+
+
+def _suffix(value: Any) -> str:
+    bare = fold(_text(value)).removeprefix(".").removesuffix(".")
     if not is_domain(bare):
         raise ValueError(f"{_shown(value)} is no domain suffix such as .corp.internal")
     return "." + bare
 
 
-def name(value: Any) -> str:
-    """A whole domain name, folded, without the final dot."""
-    bare = fold(text(value)).removesuffix(".")
+def _name(value: Any) -> str:
+    bare = fold(_text(value)).removesuffix(".")
     if not is_domain(bare):
         raise ValueError(f"{_shown(value)} is no domain name")
     return bare
 
 
-def name_or_address(value: Any) -> str:
-    """A whole domain name, as :func:`name` has it, or an IP address in its canonical form."""
-    address = address_of(text(value))
+def _name_or_address(value: Any) -> str:
+    address = address_of(_text(value))
     if address is not None:
         return str(address)
     bare = fold(value).removesuffix(".")
@@ -98,49 +134,75 @@ def name_or_address(value: Any) -> str:
     return bare
 
 
-def namespace(value: Any) -> str:
-    if not is_label(text(value)):
+def _namespace(value: Any) -> str:
+    if not is_label(_text(value)):
         raise ValueError(f"{_shown(value)} is no namespace name: a label of a-z, 0-9 and - is")
     return str(value)
 
 
-def domain_or_auto(value: Any) -> str:
-    return "auto" if value == "auto" else name(value)
-
-
-def network(value: Any) -> str:
-    """A CIDR or an address, in its canonical form."""
+def _network(value: Any) -> str:
     try:
-        return str(ip_network(text(value)))
-    except ValueError as error:
-        raise ValueError(f"{_shown(value)} is no CIDR: {error}") from None
-
-
-def upstream(value: Any) -> str:
-    """``ADDR``, ``ADDR:PORT`` or ``[ADDR6]:PORT``."""
+        meant = ip_network(_text(value).replace("%", "no zone"), strict=False)
+    except ValueError:
+        raise ValueError(f"{_shown(value)} is no CIDR such as 10.0.0.0/8") from None
     try:
-        split_endpoint(text(value), 53)
+        return str(ip_network(value))
+    except ValueError:
+        raise ValueError(f"{_shown(value)} has host bits set, write {meant}") from None
+
+
+suffix = Check(_suffix, {"type": "string", "pattern": rf"^\.?{_DOMAIN_PATTERN}$", "maxLength": 255})
+"""A domain suffix, with or without a leading dot; kept with one, folded."""
+name = Check(_name, {"type": "string", "pattern": f"^{_DOMAIN_PATTERN}$", "maxLength": 254})
+"""A whole domain name, folded, without the final dot."""
+name_or_address = Check(_name_or_address, {"type": "string", "minLength": 1, "maxLength": 254})
+"""A whole domain name, as :data:`name` has it, or an IP address in its canonical form."""
+namespace = Check(_namespace, {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"})
+domain_or_auto = Check(lambda value: "auto" if value == "auto" else _name(value), name.schema)
+network = Check(_network, {"type": "string", "pattern": r"^[0-9A-Fa-f:.]+(/[0-9.]{1,15})?$"})
+"""A CIDR or an address, in its canonical form."""
+
+
+def _upstream(value: Any) -> str:
+    try:
+        split_endpoint(_text(value), 53)
     except ValueError:
         raise ValueError(f"{_shown(value)} is no DNS server such as 9.9.9.9 or 127.0.0.1:5399") from None
     return str(value)
 
 
-def endpoint(value: Any) -> str:
-    """``ADDR:PORT`` or ``[ADDR6]:PORT``, or empty for none."""
+def _endpoint(value: Any) -> str:
     if value == "":
         return ""
     try:
-        split_endpoint(text(value))
+        split_endpoint(_text(value))
     except ValueError:
         raise ValueError(f"{_shown(value)} is no ADDR:PORT such as 127.0.0.1:5300") from None
     return str(value)
+
+
+def _loopback_endpoint(value: Any) -> str:
+    if _endpoint(value) and not ip_address(split_endpoint(value)[0]).is_loopback:
+        raise ValueError(f"{_shown(value)} is not on loopback, such as 127.0.0.1:9153 or [::1]:9153")
+    return str(value)
+
+
+upstream = Check(_upstream, {"type": "string", "pattern": r"^[\[0-9A-Fa-f:.]+(%[-_.A-Za-z0-9]+)?\]?(:[0-9]+)?$"})
+"""``ADDR``, ``ADDR:PORT`` or ``[ADDR6]:PORT``."""
+endpoint = Check(_endpoint, {"type": "string", "pattern": r"^((\[[0-9A-Fa-f:.]+\]|[0-9.]+):[0-9]+)?$"})
+"""``ADDR:PORT`` or ``[ADDR6]:PORT``, or empty for none."""
+_ON_LOOPBACK = r"^((\[[0:]*:0*1\]|127\.[0-9.]+):[0-9]+)?$"
+loopback_endpoint = Check(_loopback_endpoint, {"type": "string", "pattern": _ON_LOOPBACK})
+"""The same, of an address that only this host reaches."""
 
 
 def split_endpoint(value: str, port: int | None = None) -> tuple[str, int]:
     """Address and port of ``ADDR:PORT``; ``port`` is used when none is written. Raises ValueError."""
     if value.startswith("["):
         host, _, rest = value[1:].partition("]")
-        number = rest.removeprefix(":")
+        if rest[:1] not in ("", ":"):
+            raise ValueError(f"{value} has no colon before its port")
+        number = rest[1:]
     elif value.count(":") == 1:
         host, _, number = value.partition(":")
     else:
@@ -152,27 +214,46 @@ def split_endpoint(value: str, port: int | None = None) -> tuple[str, int]:
     return str(ip_address(host)), int(number)
 
 
+def _list(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{_shown(value)} is no list")
+    return tuple(value)
+
+
 def each(check: Check) -> Check:
     """A list, every item of it by ``check``."""
-
-    def checked(value: Any) -> tuple[Any, ...]:
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"{_shown(value)} is no list")
-        return tuple(check(item) for item in value)
-
-    return checked
+    return Check(_list, {"type": "array", "items": check.schema}, item=check)
 
 
 def auto_or_each(check: Check) -> Check:
     """``auto`` (None), or a list."""
-    listed = each(check)
+    schema = {"anyOf": [{"const": "auto"}, each(check).schema]}
+    return Check(lambda value: None if value == "auto" else _list(value), schema, item=check)
 
-    def checked(value: Any) -> tuple[Any, ...] | None:
-        return None if value == "auto" else listed(value)
 
-    return checked
+def record(make: Callable[..., Any], keys: Mapping[str, Check]) -> Check:
+    """A mapping with exactly ``keys``; ``make`` is called with what they hold, dashes made underscores."""
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, dict) or set(value) != set(keys):
+            raise ValueError(f"{_shown(value)} is no mapping with the keys {' and '.join(keys)}, and no others")
+        return make(**{key.replace("-", "_"): part for key, part in value.items()})
+
+    schema = {
+        "type": "object",
+        "properties": {key: part.schema for key, part in keys.items()},
+        "required": list(keys),
+        "additionalProperties": False,
+    }
+    return Check(check, schema, keys=keys)
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple | dict):
+        return "a mapping" if isinstance(value, dict) else "a list"
     shown = repr(value) if isinstance(value, str) else str(value)
     return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -17,10 +17,7 @@ class Mapping:
     alias_for: str
 
 
-def _mapping(value: Any) -> Mapping:
-    if not isinstance(value, dict) or set(value) != {"name", "alias-for"}:
-        raise ValueError("a mapping has the keys name and alias-for, and no others")
-    return Mapping(options.name(value["name"]), options.name_or_address(value["alias-for"]))
+_MAPPING = options.record(Mapping, {"name": options.name, "alias-for": options.name_or_address})
 
 
 def _option(default: Any, check: Check, text: str) -> Any:
@@ -45,7 +42,7 @@ class DnsSettings:
         (".com", ".io", ".net", ".org", ".ru"), options.each(options.suffix), "names that are never the cluster's"
     )
     excludes: tuple[str, ...] = _option((), options.each(options.name), "exact names that are never the cluster's")
-    mappings: tuple[Mapping, ...] = _option((), options.each(_mapping), "names of your own")
+    mappings: tuple[Mapping, ...] = _option((), options.each(_MAPPING), "names of your own")
     search: tuple[str, ...] | None = _option(
         None, options.auto_or_each(options.namespace), "namespaces tried for single labels; auto: the context's"
     )
@@ -88,7 +85,7 @@ class TunnelSettings:
 class DaemonSettings:
     state_dir: str = _option("", options.text, "folder of the control socket; empty: the usual one")
     log_level: str = _option("info", options.choice("debug", "info", "warning", "error"), "what is logged")
-    metrics: str = _option("", options.endpoint, "ADDR:PORT on loopback for metrics")
+    metrics: str = _option("", options.loopback_endpoint, "ADDR:PORT on loopback for metrics")
     dns_listen: str = _option("", options.endpoint, "ADDR:PORT of the DNS server; empty: the device's own address")
 
 

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 from resolverd import control
 from resolverd.cluster import kubeconfig
+from resolverd.config import Loaded
 from resolverd.daemon import Daemon, Host
 from resolverd.errors import UsageError
 from resolverd.host import Server
@@ -28,7 +29,7 @@ LATER = ("daemon.metrics",)
 """Settings that are read and checked, and not in force yet."""
 
 
-async def run(read_settings: Callable[[], Settings]) -> None:
+async def run(read_settings: Callable[[], Loaded]) -> None:
     """Claim the state directory, the back end, the device and the sockets; run the daemon; give them back.
 
     Raises ResolverdError; then nothing of ours is left.
@@ -36,7 +37,8 @@ async def run(read_settings: Callable[[], Settings]) -> None:
     from resolverd_platform import detect, suffix_list
 
     _end_on_signals()
-    settings = read_settings()
+    loaded = read_settings()
+    settings = loaded.settings
     for name in not_in_force(settings):
         log.warning("setting %s is not in force in this version", name)
     if not kubeconfig.in_cluster(settings.cluster.kubeconfig):
@@ -55,7 +57,7 @@ async def run(read_settings: Callable[[], Settings]) -> None:
         claimed.callback(listening.close)
         log.info("DNS on %s", listening.server)
         host = Host(backend, reason, device, listening, suffix_list.load(settings.dns.suffix_list), state.path)
-        daemon = Daemon(settings, host, read_settings)
+        daemon = Daemon(loaded, host, read_settings)
         async with control.serve(state.socket, daemon):
             await daemon.run()
 

@@ -16,7 +16,7 @@ import click
 from resolverd import config, control_client, state
 from resolverd.cli import trial
 from resolverd.cli.progress import Steps
-from resolverd.errors import ExitCode, HostError, NotRunningError, ResolverdError, UsageError, one_line
+from resolverd.errors import ExitCode, HostError, NotRunningError, ResolverdError, one_line
 
 POLL = 0.05
 """Seconds between two looks at the daemon."""
@@ -34,7 +34,7 @@ class _StartError(ResolverdError):
 
 def start(file: str, flags: dict[str, Any], longest: float) -> int:
     """Start the daemon and prove that it works; 0 then. Raises ResolverdError; then nothing of ours is left."""
-    settings = config.load(file, flags)
+    settings = config.load(file, flags).settings
     folder = state.folder(settings.daemon.state_dir)
     steps = Steps()
     if control_client.is_running(folder):
@@ -95,13 +95,11 @@ def _as_flags(file: str, flags: dict[str, Any]) -> list[str]:
     """The flags of ``resolverd run`` that say the same."""
     found = ["--config", str(Path(file).absolute())] if file else []
     for setting, value in flags.items():
-        name = setting.partition(".")[2].replace("_", "-")
+        flag = config.flag_of(setting.replace("_", "-"), value)
         if setting == "tunnel.enabled":
-            found.append("--tunnel" if value else "--no-tunnel")
-        elif setting == "cluster.namespaces":
-            found += [part for item in value for part in ("--namespace", item)]
+            found.append(flag)
         else:
-            found += [f"--{name}", str(value)]
+            found += [part for item in (value if isinstance(value, list) else [value]) for part in (flag, str(item))]
     return found
 
 
@@ -190,8 +188,8 @@ def stop(state_dir: str) -> int:
 
 
 def chosen_folder(state_dir: str) -> Path:
-    """The state directory: the flag's, else the config file's, else the usual one."""
-    try:
-        return state.folder(state_dir or config.load("", {}).daemon.state_dir)
-    except UsageError:  # a bad file must not keep anybody from stopping the daemon
-        return state.folder("")
+    """The state directory: the flag's, else the config file's, else the usual one.
+
+    Mistakes elsewhere in the file must not keep anybody from finding the daemon, or from stopping it.
+    """
+    return state.folder(state_dir or config.read("", {})[0].settings.daemon.state_dir)

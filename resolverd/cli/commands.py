@@ -157,6 +157,56 @@ def demo(objects: Path | None, shell: bool | None, cluster_only: bool, kubeconfi
     return run_demo(objects, shell)
 
 
+@cli.group()
+def config() -> None:
+    """Check and show the config file.
+
+    None of these needs a running daemon.
+    """
+
+
+@config.command("check")
+@_common
+def check_config(**options: Any) -> int:
+    """Name every mistake.
+
+    Prints a line FILE:LINE:COLUMN: WHAT for each. Exit code 0 without, 2 with mistakes.
+    """
+    from resolverd.cli.config import check
+
+    return check(options["config"] or "", given_flags(options))
+
+
+@config.command("show")
+@_common
+@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+def show_config(output: str, **options: Any) -> int:
+    """Show every setting and its origin.
+
+    That is a default, a file with line and column, an extension of the kubeconfig, or a flag.
+    """
+    from resolverd.cli.config import show
+
+    return show(options["config"] or "", given_flags(options), output)
+
+
+@config.command("schema")
+def print_config_schema() -> int:
+    """Print the file's JSON Schema."""
+    from resolverd.cli.config import print_schema
+
+    return print_schema()
+
+
+@config.command("path")
+@_common
+def show_config_path(**options: Any) -> int:
+    """Show the files looked at."""
+    from resolverd.cli.config import path
+
+    return path(options["config"] or "", given_flags(options))
+
+
 @cli.command()
 def version() -> None:
     """Print the version."""

@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -30,6 +31,8 @@ FIRST_ANSWER = 5.0
 """Seconds an API server may stay unreachable at the start before that is the end of it."""
 REFRESH_EARLY = 60.0
 """Seconds before their end at which credentials are renewed."""
+CHANGE_PAUSE = 1.0
+"""Shortest time between two readings of a kubeconfig that changes: a plugin may write to it whenever it is asked."""
 REFRESH_PAUSE = 15.0
 """Shortest time between two renewals, in seconds: a refused credential must not become a hot loop."""
 GATHER = 0.1
@@ -62,6 +65,10 @@ class Follower:
     _pending: dict[tuple[Kind, Key], Change] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _renew: asyncio.Event = field(default_factory=asyncio.Event)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """The kubeconfig is another one than was read last."""
+    _read_at: float = -CHANGE_PAUSE
+    _followed: KubeContext | None = None
     _reflectors: list[Reflector] = field(default_factory=list)
     _began: float = 0.0
     _told_ranges: tuple[Network, ...] = ()
@@ -77,10 +84,11 @@ class Follower:
             self._began = time.monotonic()
             while True:
                 renewed = time.monotonic()
-                await self._follow()
+                if not await self._follow():
+                    continue
                 log.info("renewing the credentials of context %s", self.context.name if self.context else "?")
                 if self.synced.is_set():
-                    await asyncio.sleep(max(0.0, REFRESH_PAUSE - (time.monotonic() - renewed)))
+                    await self._pause(max(0.0, REFRESH_PAUSE - (time.monotonic() - renewed)))
                 await self._load()
 
     def _make_reflectors(self) -> list[Reflector]:
@@ -92,9 +100,11 @@ class Follower:
         return [Reflector(watched, self, name) for watched in namespaced for name in self.settings.namespaces]
 
     async def _load(self) -> None:
-        """Read the kubeconfig; once there was a context it is kept to, and a failure leaves it in force."""
-        before = self.context
-        pinned = self.settings.context or (before.name if before else "")
+        """Read the kubeconfig. A failure leaves the context in force, and a renewal keeps to it: only a kubeconfig
+        that was changed leads to another."""
+        before, changed = self.context, self._changed.is_set()
+        pinned = self.settings.context or (before.name if before and not changed else "")
+        self._changed.clear()
         try:
             self.context = await kubeconfig.load(self.settings.kubeconfig, pinned, self.scratch, self.who)
         except ResolverdError as error:
@@ -104,18 +114,18 @@ class Follower:
             log.warning("%s", error)
             return
         self.trouble.pop("credentials", None)
-        if before and before.access.server != self.context.access.server:
-            # Another server's versions mean nothing here; what was known stays, so that what is gone is found out.
-            for reflector in self._reflectors:
-                reflector.version = ""
         self.api_servers = await _addresses(self.context.access)
         self.on_context(self.context)
 
-    async def _follow(self) -> None:
-        """Run the reflectors until the credentials have to be renewed."""
+    async def _follow(self) -> bool:
+        """Run the reflectors until there is another way to the cluster, or another cluster. True: the credentials
+        have to be renewed for that; False: the context is a new one already."""
         if self.context is None:
             raise RuntimeError("followed without a context")
         self._renew.clear()
+        if self._changed.is_set():  # while the last one was read
+            self._renew.set()
+        self._forget_versions(self.context)
         async with ApiClient(self.context.access) as client:
             tasks = [asyncio.create_task(reflector.run(client)) for reflector in self._reflectors]
             tasks.append(asyncio.create_task(self._find_ranges(client)))
@@ -124,19 +134,46 @@ class Follower:
                 done, _ = await asyncio.wait([waiting, *tasks[:-1]], return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
+                return waiting.result()
             finally:
                 for task in (waiting, *tasks):
                     task.cancel()
                 await asyncio.gather(waiting, *tasks, return_exceptions=True)
 
-    async def _until_renewal(self) -> None:
-        expires = self.context.expires if self.context else None
-        try:
-            await asyncio.wait_for(
-                self._renew.wait(), max(1.0, expires - REFRESH_EARLY - time.time()) if expires else None
-            )
-        except TimeoutError:
+    def _forget_versions(self, context: KubeContext) -> None:
+        """Another server's versions mean nothing here; what was known stays, so that what is gone is found out."""
+        before, self._followed = self._followed, context
+        if before is None or before.access.server == context.access.server:
             return
+        for reflector in self._reflectors:
+            reflector.version = ""
+        if before.name != context.name:
+            self._told_ranges, self._seen = (), Seen()
+
+    async def _until_renewal(self) -> bool:
+        """Until the credentials end or are refused (True), or a changed kubeconfig has other ones (False)."""
+        while True:
+            expires = self.context.expires if self.context else None
+            try:
+                await asyncio.wait_for(
+                    self._renew.wait(), max(1.0, expires - REFRESH_EARLY - time.time()) if expires else None
+                )
+            except TimeoutError:
+                return True
+            if not self._changed.is_set():
+                return True
+            access = self.context.access if self.context else None
+            await asyncio.sleep(max(0.0, self._read_at + CHANGE_PAUSE - time.monotonic()))
+            self._read_at = time.monotonic()
+            self._renew.clear()
+            await self._load()
+            if self.context and self.context.access != access:
+                return False
+
+    async def _pause(self, longest: float) -> None:
+        """Wait, but not for longer than until the kubeconfig changes."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), longest)
 
     async def _find_ranges(self, client: ApiClient) -> None:
         try:
@@ -197,6 +234,11 @@ class Follower:
 
     def renew(self) -> None:
         """Read the kubeconfig anew: somebody else was told that the credentials are not accepted."""
+        self._renew.set()
+
+    def kubeconfig_changed(self) -> None:
+        """Read the kubeconfig anew: it is another one, and its current context, too, unless one was named."""
+        self._changed.set()
         self._renew.set()
 
 

@@ -56,16 +56,21 @@ def invoker(environment: Mapping[str, str] = os.environ) -> Invoker | None:
         return None
 
 
+def named(setting: str, who: Invoker | None, environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
+    """The same as :func:`files`, with those that are not there."""
+    home = who.home if who else Path(environment.get("HOME") or "/root")
+    text = setting or environment.get("KUBECONFIG", "") or str(home / ".kube" / "config")
+    return tuple(Path(part) if part[:2] != "~/" else home / part[2:] for part in text.split(os.pathsep) if part)
+
+
 def files(setting: str, who: Invoker | None, environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
     """The kubeconfig files to read, most important first: the setting, ``$KUBECONFIG``, ``~/.kube/config``.
 
     Files that are not there are left out, as kubectl does, unless nothing is left. Raises UsageError.
     """
-    home = who.home if who else Path(environment.get("HOME") or "/root")
-    text = setting or environment.get("KUBECONFIG", "") or str(home / ".kube" / "config")
-    named = [Path(part) if part[:2] != "~/" else home / part[2:] for part in text.split(os.pathsep) if part]
+    paths = named(setting, who, environment)
     try:
-        found = tuple(path for path in named if path.exists())
+        found = tuple(path for path in paths if path.exists())
     except PermissionError as error:
         raise UsageError(
             "kubeconfig", f"{error.filename} may not be read", "name one with --kubeconfig FILE"
@@ -73,7 +78,7 @@ def files(setting: str, who: Invoker | None, environment: Mapping[str, str] = os
     if not found:
         raise UsageError(
             "no kubeconfig",
-            f"{text} does not exist",
+            f"{os.pathsep.join(map(str, paths))} does not exist",
             "name one with --kubeconfig FILE or $KUBECONFIG",
         )
     return found
