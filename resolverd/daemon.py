@@ -288,9 +288,9 @@ class Daemon:
             trouble.why if trouble else "followed" if follower.synced.is_set() else "the first lists are on the way"
         )
         yield Check("cluster", follower.synced.is_set() and not trouble, detail, trouble.fix if trouble else "")
-        error = reconciler.error
-        detail = error.why if error else "in force" if reconciler.in_force.is_set() else "not yet told"
-        yield Check("host-resolver", reconciler.in_force.is_set(), detail, error.fix if error else "")
+        error, in_force = reconciler.trouble, reconciler.in_force.is_set()
+        detail = error.why if error else "in force" if in_force else "not yet told"
+        yield Check("host-resolver", in_force and not error, detail, error.fix if error else "")
         for worker in self._workers():
             silent = worker.name in self._silent
             state = "does not answer" if silent else "serving" if worker.ready.is_set() else "starting"
