@@ -29,7 +29,7 @@ async def kept() -> AsyncIterator[tuple[Reconciler, Overheard]]:
         try:
             reconciler.want(WANT)
             await asyncio.wait_for(reconciler.in_force.wait(), 10)
-            await eventually(lambda: bus.calls.count("AddMatch") == 2)
+            await eventually(lambda: bus.listens)
             bus.changes()
             yield reconciler, bus
         finally:

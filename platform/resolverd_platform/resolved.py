@@ -86,7 +86,8 @@ class ResolvedBackend:
 
     async def apply(self, want: HostDns) -> Applied:
         if not want:
-            await self.revert()
+            if await self.read():
+                await self.revert()
             return Applied()
         _check_names(want)
         self._link = want.link

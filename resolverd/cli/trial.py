@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from resolverd.errors import ResolverdError
+from resolverd.host_lookup import addresses_of
 from resolverd.options import split_endpoint
 
 PAUSE = 0.2
@@ -36,7 +36,7 @@ class Trial:
         while (left := self.deadline - time.monotonic()) > 0:
             self.alive()
             try:
-                return _ask(name, self.server) if self.server else _getaddrinfo(name, min(left, PATIENCE))
+                return _ask(name, self.server) if self.server else addresses_of(name, min(left, PATIENCE))[0]
             except OSError as error:
                 why = str(error.strerror or error)
             except ResolverdError as error:
@@ -65,26 +65,6 @@ class Trial:
         tried = "; ".join(list(dict.fromkeys(said))[: len(probes)])
         fix = "may you port-forward? kubectl auth can-i create pods --subresource=portforward"
         raise ResolverdError("no service accepts a connection", tried or "no time was left", fix)
-
-
-def _getaddrinfo(name: str, longest: float) -> str:
-    """getaddrinfo knows no deadline; a stuck one is left behind in a thread that keeps nothing alive."""
-    found: list[Any] = []
-
-    def ask() -> None:
-        try:
-            found.append(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
-        except OSError as error:
-            found.append(error)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(longest)
-    if not found:
-        raise TimeoutError("the resolver gives no answer")
-    if isinstance(found[0], OSError):
-        raise found[0]
-    return str(found[0][0][4][0])
 
 
 def _ask(name: str, server: str) -> str:
