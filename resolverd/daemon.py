@@ -21,7 +21,7 @@ from resolverd.cluster.snapshot import Change, Touched, everything
 from resolverd.dns.rules import DnsConfig
 from resolverd.dns_policy import host_servers, make_dns_config
 from resolverd.errors import ResolverdError
-from resolverd.feed import Ask, Feed, Reach, Report, Routable, Unauthorized
+from resolverd.feed import Ask, Feed, Outdated, Reach, Report, Routable, Unauthorized
 from resolverd.host import ResolverBackend, Server
 from resolverd.lookout import Lookout
 from resolverd.names import Network
@@ -226,11 +226,9 @@ class Daemon:
         snapshot = self._follower.snapshot
         for worker in self._workers():
             worker.tell(Feed(changes, snapshot.synced, snapshot.serial))
-        # Namespaces and ranges are the plan's matter; services are not, but what the host cached of them is.
+        # Namespaces and ranges are the plan's matter; services are not.
         if touched.namespaces or touched.synced or self._planned_ranges != self._follower.ranges:
             self._replan()
-        if touched.services:
-            self._reconciler.flush()
         if touched.synced:
             log.info("in step: %d namespaces, %d services", len(snapshot.namespaces), len(snapshot.services))
 
@@ -238,6 +236,8 @@ class Daemon:
         if isinstance(message, Report):
             self._reports[message.worker] = dict(message.values)
             self._told[message.worker].set()
+        elif isinstance(message, Outdated):
+            self._reconciler.flush()
         elif isinstance(message, Unauthorized):
             self._follower.renew()
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
-import struct
-import subprocess
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -18,6 +15,7 @@ from typing import Any
 import pytest
 from conftest import ResolvedService
 from fakes import eventually
+from tuns import open_tun, resolvectl
 
 from resolverd.errors import HostError
 from resolverd.host import HostDns, OtherLink, Server
@@ -32,7 +30,6 @@ LINK, OTHER = "rd-test0", "rd-test1"
 WANT = HostDns(
     LINK, (Server(ip_address("198.18.53.1")),), ("cluster.local", "svc", "default"), ("default.svc.cluster.local",)
 )
-_TUNSETIFF, _IFF_TUN_NO_PI = 0x400454CA, 0x1001
 
 
 class Calls:
@@ -89,23 +86,6 @@ def library(request: pytest.FixtureRequest) -> Iterator[str]:
     token = chosen.set(name)
     yield name
     chosen.reset(token)
-
-
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, timeout=10)
-
-
-def resolvectl(*arguments: str) -> str:
-    return subprocess.run(["resolvectl", *arguments], check=True, timeout=10, capture_output=True, text=True).stdout
-
-
-def open_tun(name: str, address: str) -> int:
-    """A TUN link as resolved wants it: a holder, an address of scope global, up."""
-    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-    fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN_NO_PI))
-    ip("address", "add", address, "dev", name)
-    ip("link", "set", name, "up")
-    return descriptor
 
 
 @pytest.fixture

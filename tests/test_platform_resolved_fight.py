@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from fakes import eventually
-from test_platform_resolved import LINK, WANT, Overheard, backend, link, open_tun, resolvectl
+from test_platform_resolved import LINK, WANT, Overheard, backend, link
+from tuns import open_tun, resolvectl
 
 from resolverd import contention, reconcile
 from resolverd.reconcile import Reconciler

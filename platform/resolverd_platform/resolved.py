@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from resolverd.errors import HostError
-from resolverd.host import Applied, Capabilities, HostDns, Returned
+from resolverd.host import Applied, Capabilities, HostDns, Returned, Server
 from resolverd.names import is_domain
 
 from . import host_facts, resolved_wire
@@ -66,13 +66,15 @@ class ResolvedBackend:
         self._saved = SavedSettings() if saved is None else saved
         self._limit = 0
         self._applied = HostDns()
+        self._elsewhere: tuple[Server, ...] | None = None
+        """The servers of all other links when they were last looked at."""
 
     async def capabilities(self) -> Capabilities:
         """The Manager knows every link's domains and servers, and the host-wide ones of /etc/resolv.conf."""
         (properties,) = await self._call(properties_of(PATH, MANAGER))
         own, facts = _index_of(self._link) or _NO_LINK, self._facts(self._link)
         entries = resolved_wire.domain_entries(properties)
-        elsewhere = resolved_wire.servers_elsewhere(properties.get("DNS", ()), own)
+        self._elsewhere = elsewhere = resolved_wire.servers_elsewhere(properties.get("DNS", ()), own)
         return Capabilities(
             backend=self.name,
             bus=self._bus.library,
@@ -159,9 +161,17 @@ class ResolvedBackend:
             self._limit = 0  # it may be another version now
             return Returned("systemd-resolved was started") if signal.body[2] else "systemd-resolved has stopped"
         if signal.member == "PropertiesChanged" and signal.body[0] == MANAGER and "DNS" in signal.body[1]:
-            servers = resolved_wire.servers_of(signal.body[1]["DNS"], _index_of(self._link))
-            if self._applied and {s.address for s in servers} != {s.address for s in self._applied.servers}:
-                return f"the DNS servers of {self._link} were changed"
+            return self._server_disturbance(signal.body[1]["DNS"])
+        return ""
+
+    def _server_disturbance(self, entries: Any) -> str:
+        """Ours changed by another; or those of another link, which comes or goes, and its domains with it."""
+        own = _index_of(self._link)
+        ours = {server.address for server in resolved_wire.servers_of(entries, own)}
+        if self._applied and ours != {server.address for server in self._applied.servers}:
+            return f"the DNS servers of {self._link} were changed"
+        if self._elsewhere is not None and resolved_wire.servers_elsewhere(entries, own or _NO_LINK) != self._elsewhere:
+            return "the DNS servers of another link were changed"
         return ""
 
     async def _bring(self, index: int, want: HostDns, notes: list[str]) -> tuple[HostDns, bool]:

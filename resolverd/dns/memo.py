@@ -37,11 +37,13 @@ class Memo:
         while len(self.entries) > self._limit or self._octets > MAX_OCTETS:
             self._drop(next(iter(self.entries)))
 
-    def forget(self, changed: Iterable[Dependency]) -> None:
-        """Drop exactly the replies that depend on something in ``changed``."""
+    def forget(self, changed: Iterable[Dependency]) -> bool:
+        """Drop exactly the replies that depend on something in ``changed``; whether there were any."""
+        before = len(self.entries)
         for what in changed:
             for key in tuple(self._touching.get(what, ())):
                 self._drop(key)
+        return len(self.entries) < before
 
     def clear(self) -> None:
         self.entries.clear()
