@@ -150,10 +150,10 @@ class Lookout:
         name, ours = self._suspicion.name, self._reconciler.applied.dns
         through = await self._asking.through(name)
         direct = None if through.address else await self._asking.direct(name, self._servers())
-        if direct is not None and not await self._resolver_is_there():
-            direct = None  # it is away or frozen, and that is not our doing
         if direct is not None and direct.address:
-            log.warning("%s does not resolve: %s, %s", name, through, direct)
+            if not await self._resolver_is_there():
+                direct = None  # the resolver is away or frozen, and that is not our doing
+            log.warning("%s does not resolve: %s, %s", name, through, direct or "and the resolver itself is away")
         if not self._suspicion.judge(through, direct) or direct is None:
             if through.address:
                 self._withdrawals = 0
