@@ -20,10 +20,11 @@ from resolverd.cluster.kubeconfig import KubeContext, invoker
 from resolverd.cluster.snapshot import Change, Touched, everything
 from resolverd.config import Loaded
 from resolverd.dns.rules import DnsConfig
-from resolverd.dns_policy import make_dns_config
+from resolverd.dns_policy import host_servers, make_dns_config
 from resolverd.errors import ResolverdError
-from resolverd.feed import Ask, Feed, Reach, Report, Routable, Unauthorized
-from resolverd.host import ResolverBackend
+from resolverd.feed import Ask, Feed, Outdated, Reach, Report, Routable, Unauthorized
+from resolverd.host import ResolverBackend, Server
+from resolverd.lookout import Lookout
 from resolverd.names import Network
 from resolverd.plan import ClusterFacts, HostPlan, make
 from resolverd.reconcile import Reconciler
@@ -74,6 +75,7 @@ class Daemon:
         self._follower = Follower(settings.cluster, invoker(), host.scratch, self._on_change, self._on_context)
         self._reloading = Reloading(loaded, read_settings, self._take, self._follower.kubeconfig_changed)
         self._reconciler = Reconciler(host.backend, lambda _: self._replan())
+        self._lookout = Lookout(self._reconciler, self._host_servers, self._replan)
         self._holds = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._tunnel = self._tunnel_worker(host.device) if settings.tunnel.enabled and host.device else None
         self._dns = self._dns_worker()
@@ -110,7 +112,14 @@ class Daemon:
             Parts(
                 version=__version__,
                 since=self._since,
-                host=HostPart(self._host.backend.name, self._host.reason, self._plan, self._reconciler.applied),
+                host=HostPart(
+                    self._host.backend.name,
+                    self._host.reason,
+                    self._plan,
+                    self._reconciler.applied,
+                    self._reconciler.capabilities.bus,
+                    self._lookout.evidence,
+                ),
                 cluster=ClusterPart(
                     context.name if context else "",
                     shown(context.access.server) if context else "",
@@ -145,6 +154,7 @@ class Daemon:
 
     def _take(self, settings: Settings) -> None:
         self._settings = settings
+        self._lookout.forgive()
         self._replan()
 
     # The parts.
@@ -154,6 +164,7 @@ class Daemon:
         yield self._dns.run()
         yield self._reconciler.run()
         yield self._reloading.run()
+        yield self._lookout.run()
         if self._tunnel:
             yield self._tunnel.run()
 
@@ -205,11 +216,9 @@ class Daemon:
         snapshot = self._follower.snapshot
         for worker in self._workers():
             worker.tell(Feed(changes, snapshot.synced, snapshot.serial))
-        # Namespaces and ranges are the plan's matter; services are not, but what the host cached of them is.
+        # Namespaces and ranges are the plan's matter; services are not.
         if touched.namespaces or touched.synced or self._planned_ranges != self._follower.ranges:
             self._replan()
-        if touched.services:
-            self._reconciler.flush()
         if touched.synced:
             log.info("in step: %d namespaces, %d services", len(snapshot.namespaces), len(snapshot.services))
 
@@ -217,6 +226,8 @@ class Daemon:
         if isinstance(message, Report):
             self._reports[message.worker] = dict(message.values)
             self._told[message.worker].set()
+        elif isinstance(message, Outdated):
+            self._reconciler.flush()
         elif isinstance(message, Unauthorized):
             self._follower.renew()
 
@@ -236,12 +247,17 @@ class Daemon:
         self._planned_ranges = facts.ranges
         before, snapshot = self._plan, self._follower.snapshot
         self._plan = make(self._settings, snapshot, self._reconciler.capabilities, facts, host.suffixes)
+        if self._lookout.evidence:
+            self._plan = HostPlan()
         for warning in set(self._plan.warnings) - set(before.warnings):
             log.warning("%s", warning)
         self._reconciler.want(self._plan.dns)
         self._dns.tell(self._dns_config())
         if self._tunnel and self._plan.routes != before.routes:
             self._tunnel.tell(Routable(self._plan.routes))
+
+    def _host_servers(self) -> tuple[Server, ...]:
+        return host_servers(self._reconciler.capabilities, self._host.listening.server)
 
     def _dns_config(self) -> DnsConfig:
         return make_dns_config(
@@ -279,9 +295,12 @@ class Daemon:
             trouble.why if trouble else "followed" if follower.synced.is_set() else "the first lists are on the way"
         )
         yield Check("cluster", follower.synced.is_set() and not trouble, detail, trouble.fix if trouble else "")
-        error = reconciler.error
-        detail = error.why if error else "in force" if reconciler.in_force.is_set() else "not yet told"
-        yield Check("host-resolver", reconciler.in_force.is_set(), detail, error.fix if error else "")
+        error, in_force = reconciler.trouble, reconciler.in_force.is_set()
+        detail = error.why if error else "in force" if in_force else "not yet told"
+        yield Check("host-resolver", in_force and not error, detail, error.fix if error else "")
+        evidence = self._lookout.evidence
+        taken = f"everything was taken back: {evidence}" if evidence else "no public name was found broken by us"
+        yield Check("withdrawal", not evidence, taken, evidence.fix if evidence else "")
         for worker in self._workers():
             silent = worker.name in self._silent
             state = "does not answer" if silent else "serving" if worker.ready.is_set() else "starting"

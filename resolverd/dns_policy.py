@@ -52,8 +52,14 @@ def upstreams(settings: DnsSettings, capabilities: Capabilities, server: Server)
         named = (split_endpoint(text, DNS_PORT) for text in settings.upstreams)
         wanted = tuple(Server(ip_address(host), port) for host, port in named)
     else:
-        wanted = tuple(Server(address, DNS_PORT) for address in _usable(capabilities))
+        return host_servers(capabilities, server)
     return tuple(dict.fromkeys(upstream for upstream in wanted if upstream != server))
+
+
+def host_servers(capabilities: Capabilities, server: Server) -> tuple[Server, ...]:
+    """The host's own name servers, past its resolver and past ``server``, which is ours."""
+    wanted = (Server(address, DNS_PORT) for address in _usable(capabilities))
+    return tuple(dict.fromkeys(each for each in wanted if each != server))
 
 
 def _usable(capabilities: Capabilities) -> Iterator[Address]:

@@ -61,5 +61,10 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class Outdated:
+    """From the dns worker: something it answered has changed, and the host may have cached it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unauthorized:
     """From the tunnel worker: the API server answered 401; fresh credentials are wanted."""

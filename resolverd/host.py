@@ -59,6 +59,8 @@ class Capabilities:
     """Facts about the host that the plan needs; gathered by the back end, never guessed by policy."""
 
     backend: str = "none"
+    bus: str = ""
+    """The library that talks to the host's resolver; empty: none is needed."""
     domain_limit: int = 0
     """Most domains a link takes; 0 is no limit."""
     host_search: tuple[str, ...] = ()
@@ -87,6 +89,17 @@ class Applied:
     dns: HostDns = field(default_factory=HostDns)
     notes: tuple[str, ...] = ()
     """Things worth telling the user, a line each (a tolerated missing method, for example)."""
+    changed: bool = False
+    """Whether anything had to be set: if nobody wished it otherwise, another program had changed it."""
+
+
+class Returned(str):
+    """A disturbance that is no other program's doing: the host's resolver, or the way to it, is there again.
+
+    What was lost so is set again at once.
+    """
+
+    __slots__ = ()
 
 
 class ResolverBackend(Protocol):
@@ -119,7 +132,7 @@ class ResolverBackend(Protocol):
         ...
 
     def disturbances(self) -> AsyncIterator[str]:
-        """Yields a reason whenever the host may have lost our settings (its resolver restarted, say)."""
+        """Yields a reason whenever the host may have lost our settings, a :class:`Returned` where it restarted."""
         ...
 
     async def close(self) -> None:

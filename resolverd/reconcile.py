@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from resolverd.contention import Contention
 from resolverd.errors import ResolverdError
-from resolverd.host import Applied, Capabilities, HostDns, ResolverBackend
+from resolverd.host import Applied, Capabilities, HostDns, ResolverBackend, Returned
 
 log = logging.getLogger(__name__)
 
-RETRY_PAUSES = (1.0, 2.0, 5.0, 10.0)
-"""Seconds until the next try after each failure in a row."""
+RETRY_PAUSES = (0.5, 1.0, 2.0)
+"""Seconds until the next try after each failure in a row. Nobody tells us when a frozen resolver thaws."""
 FLUSH_PAUSE = 1.0
 """Shortest time between two flushes of the host's cache, in seconds: it holds other people's names too."""
 LOOK_AGAIN = 15.0
@@ -33,7 +35,11 @@ class Reconciler:
     error: ResolverdError | None = None
     in_force: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while the host has what we want."""
+    contention: Contention = field(default_factory=Contention)
+    clock: Callable[[], float] = time.monotonic
     _want: HostDns | None = None
+    _due: bool = False
+    """Whether there is a reason of our own to set things now; else what differs is another program's doing."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _flush: asyncio.Event = field(default_factory=asyncio.Event)
     _bus: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -42,7 +48,12 @@ class Reconciler:
         """The host shall be like this, as soon as possible."""
         if dns != self._want:
             self._want = dns
-            self._wake.set()
+            self._set_now()
+
+    @property
+    def trouble(self) -> ResolverdError | None:
+        """What is wrong: the last failure, else another program that keeps changing our settings."""
+        return self.error or self.contention.error(self.applied.dns.link, self.clock())
 
     def flush(self) -> None:
         """Answers changed: what the host cached of them is to be dropped."""
@@ -71,25 +82,54 @@ class Reconciler:
         except ResolverdError as error:
             log.warning("%s", error)
 
+    def _set_now(self) -> None:
+        self._due = True
+        self._wake.set()
+
     async def _apply_forever(self) -> None:
         failures = 0
         while True:
             await self._wait(RETRY_PAUSES[min(failures, len(RETRY_PAUSES)) - 1] if failures else None)
-            want = self._want
+            while not self._due and (patience := self.contention.patience(self.clock())):
+                await self._notice_a_loss()
+                await self._wait(patience)
+            want, due = self._want, self._due
             if want is None:
                 continue
+            self._due = False
             try:
                 async with self._bus:
                     self.applied = await self.backend.apply(want)
             except ResolverdError as error:
                 failures += 1
-                self.in_force.clear()
-                if str(error) != str(self.error):
-                    log.error("%s", error)
-                self.error = error
+                self._due = True  # whatever was lost meanwhile was lost with the resolver
+                self._fail(error)
             else:
                 failures, self.error = 0, None
                 self.in_force.set()
+                if self.applied.changed and not due:
+                    self._blame_another()
+
+    def _fail(self, error: ResolverdError) -> None:
+        self.in_force.clear()
+        if str(error) != str(self.error):
+            log.error("%s", error)
+        self.error = error
+
+    def _blame_another(self) -> None:
+        log.warning("the host's resolver: another program had changed our settings; they are set again")
+        self.contention.lost(self.clock())
+
+    async def _notice_a_loss(self) -> None:
+        """While lost settings must not be set again yet, say that they are not in force."""
+        try:
+            async with self._bus:
+                found = await self.backend.read()
+        except ResolverdError as error:
+            self._fail(error)
+            return
+        if found != self.applied.dns:
+            self.in_force.clear()
 
     async def _wait(self, longest: float | None) -> None:
         try:
@@ -115,7 +155,10 @@ class Reconciler:
                 log.info("the host's resolver: %s", reason)
                 await asyncio.sleep(SETTLE)
                 await self._look_and_tell()
-                self._wake.set()
+                if isinstance(reason, Returned):
+                    self._set_now()
+                else:
+                    self._wake.set()
             await asyncio.sleep(RETRY_PAUSES[0])
 
     async def _look_forever(self) -> None:

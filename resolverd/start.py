@@ -34,7 +34,7 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
 
     Raises ResolverdError; then nothing of ours is left.
     """
-    from resolverd_platform import detect, suffix_list
+    from resolverd_platform import dbus_pydbus, detect, suffix_list
 
     _end_on_signals()
     loaded = read_settings()
@@ -44,7 +44,7 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
     if not kubeconfig.in_cluster(settings.cluster.kubeconfig):
         kubeconfig.files(settings.cluster.kubeconfig, kubeconfig.invoker())
     with StateDirectory(folder(settings.daemon.state_dir)) as state, contextlib.ExitStack() as claimed:
-        backend, reason = await detect.choose(settings.host.backend, settings.tunnel.device)
+        backend, reason = await detect.choose(settings.host.backend, settings.tunnel.device, dbus_pydbus.system_bus())
         log.info("resolver back end %s: %s", backend.name, reason)
         device = None
         if settings.tunnel.enabled or backend.name == "systemd-resolved":

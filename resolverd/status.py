@@ -11,6 +11,7 @@ from resolverd.cluster.snapshot import Snapshot
 from resolverd.host import Applied
 from resolverd.plan import HostPlan
 from resolverd.probe import Probe
+from resolverd.withdrawal import Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,10 @@ class HostPart:
     reason: str
     plan: HostPlan
     applied: Applied
+    bus: str = ""
+    """The library that talks to the host's resolver; empty: none is needed."""
+    withdrawn: Evidence | None = None
+    """Why everything was taken back; None: it was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +67,15 @@ def document(parts: Parts) -> dict[str, Any]:
     applied, plan = parts.host.applied.dns, parts.host.plan
     snapshot = parts.cluster.snapshot
     return {
-        "state": "healthy" if all(check.ok for check in parts.checks) else "degraded",
+        "state": _state(parts),
         "version": parts.version,
         "since": _moment(parts.since),
         "host": {
             **plan.to_json(),
             "backend": parts.host.backend,
             "reason": parts.host.reason,
+            "bus": parts.host.bus,
+            "withdrawn": parts.host.withdrawn.to_json() if parts.host.withdrawn else None,
             "link": applied.link,
             "domains": [f"~{name}" for name in applied.routing],
             "search": list(applied.search),
@@ -89,6 +96,12 @@ def document(parts: Parts) -> dict[str, Any]:
         "checks": [asdict(check) for check in parts.checks],
         "probes": [asdict(probe) for probe in parts.probes],
     }
+
+
+def _state(parts: Parts) -> str:
+    if parts.host.withdrawn:
+        return "withdrawn"
+    return "healthy" if all(check.ok for check in parts.checks) else "degraded"
 
 
 def _moment(seconds: float) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,33 @@ class ResolvedService:
 def resolved_service() -> ResolvedService:
     """Only in tests marked ``staged``. A test that stops it starts it again."""
     return ResolvedService()
+
+
+SYSTEM_GI = Path("/usr/lib/python3/dist-packages/gi")
+"""Debian's PyGObject (python3-gi), which an interpreter of the same version can load. There are no wheels of it."""
+
+
+@pytest.fixture(scope="session")
+def pydbus_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What to add to ``PYTHONPATH`` for pydbus: nothing, or a folder with the system's PyGObject and nothing else."""
+    folder = tmp_path_factory.mktemp("gi")
+    (folder / "gi").symlink_to(SYSTEM_GI)
+    for path in ("", str(folder)):
+        command = [sys.executable, "-c", "import pydbus; from gi.repository import Gio"]
+        tried = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, check=False)
+        if tried.returncode == 0:
+            return path
+    pytest.skip("no pydbus: it needs PyGObject, as python3-gi for this Python version or in the virtual environment")
+
+
+@pytest.fixture
+def pydbus_loaded(pydbus_path: str) -> Iterator[None]:
+    """pydbus can be imported; Python's warnings about its age are not ours."""
+    import warnings
+
+    if pydbus_path and pydbus_path not in sys.path:
+        sys.path.append(pydbus_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("pydbus")
+        yield

@@ -40,10 +40,11 @@ class FakeBackend:
         self.tried.append(want)
         if self.failures:
             raise self.failures.pop(0)
-        if self.now != want:
+        changed = self.now != want
+        if changed:
             self.applied.append(want)
             self.now = want
-        return Applied(want)
+        return Applied(want, changed=changed)
 
     async def read(self) -> HostDns:
         return self.now

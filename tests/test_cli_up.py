@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,10 @@ class Laptop:
     cluster: DemoCluster
     folder: Path
 
-    async def up(self, *arguments: str) -> Finished:
+    async def up(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Finished:
         return await resolverd(
             "up", "--kubeconfig", str(self.folder / "kubeconfig"), "--config", str(self.folder / "config.yaml"),
-            *arguments,
+            *arguments, environment=environment,
         )  # fmt: skip
 
     async def daemon(self) -> int:

@@ -6,13 +6,16 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fakes import eventually
 
+from resolverd.errors import HostError, UsageError
 from resolverd_platform.dbus import BUS, BUS_PATH, Call, DeadlineError, FastBus, Match, NoBusError, RefusedError
+from resolverd_platform.dbus_pydbus import CHOICE, PyBus, system_bus
 from resolverd_platform.resolved import ResolvedBackend
 
 GET_ID = Call(BUS, BUS_PATH, BUS, "GetId")
@@ -59,8 +62,20 @@ def private_bus(tmp_path: Path) -> Iterator[PrivateBus]:
     bus.stop()
 
 
-async def test_a_call_is_answered_and_an_error_has_a_name(private_bus: PrivateBus) -> None:
-    bus = FastBus(private_bus.address)
+Library = type[FastBus] | type[PyBus]
+
+
+@pytest.fixture(params=[FastBus, PyBus])
+def library(request: pytest.FixtureRequest) -> Library:
+    """Every library keeps the same promises."""
+    kind: Library = request.param
+    if kind is PyBus:
+        request.getfixturevalue("pydbus_loaded")
+    return kind
+
+
+async def test_a_call_is_answered_and_an_error_has_a_name(library: Library, private_bus: PrivateBus) -> None:
+    bus = library(private_bus.address)
     assert await bus.call(Call(BUS, BUS_PATH, BUS, "NameHasOwner", "s", (BUS,))) == (True,)
     with pytest.raises(RefusedError) as raised:
         await bus.call(Call("org.example.Absent", "/", "org.example", "Anything"))
@@ -70,8 +85,8 @@ async def test_a_call_is_answered_and_an_error_has_a_name(private_bus: PrivateBu
 
 
 @pytest.mark.parametrize("address", ["unix:path=/nonexistent/bus", "nonsense:", "tcp:host=127.0.0.1,port=1"])
-async def test_no_bus_is_one_kind_of_error(address: str) -> None:
-    bus = FastBus(address)
+async def test_no_bus_is_one_kind_of_error(library: Library, address: str) -> None:
+    bus = library(address)
     with pytest.raises(NoBusError):
         await bus.call(GET_ID)
     with pytest.raises(NoBusError):
@@ -79,8 +94,8 @@ async def test_no_bus_is_one_kind_of_error(address: str) -> None:
     await bus.close()
 
 
-async def test_a_frozen_bus_costs_the_deadline(private_bus: PrivateBus) -> None:
-    connected, new = FastBus(private_bus.address, deadline=0.2), FastBus(private_bus.address, deadline=0.2)
+async def test_a_frozen_bus_costs_the_deadline(library: Library, private_bus: PrivateBus) -> None:
+    connected, new = library(private_bus.address, deadline=0.2), library(private_bus.address, deadline=0.2)
     await connected.call(GET_ID)
     private_bus.signal(signal.SIGSTOP)
     try:
@@ -95,8 +110,8 @@ async def test_a_frozen_bus_costs_the_deadline(private_bus: PrivateBus) -> None:
     await new.close()
 
 
-async def test_a_bus_that_comes_back_is_used_again(private_bus: PrivateBus) -> None:
-    bus = FastBus(private_bus.address)
+async def test_a_bus_that_comes_back_is_used_again(library: Library, private_bus: PrivateBus) -> None:
+    bus = library(private_bus.address)
     (before,) = await bus.call(GET_ID)
     private_bus.stop()
     with pytest.raises(NoBusError):
@@ -107,8 +122,8 @@ async def test_a_bus_that_comes_back_is_used_again(private_bus: PrivateBus) -> N
     await bus.close()
 
 
-async def test_signals_come_until_the_connection_is_lost(private_bus: PrivateBus) -> None:
-    bus, other = FastBus(private_bus.address), FastBus(private_bus.address)
+async def test_signals_come_until_the_connection_is_lost(library: Library, private_bus: PrivateBus) -> None:
+    bus, other = library(private_bus.address), library(private_bus.address)
     match = Match(BUS, BUS_PATH, BUS, "NameOwnerChanged", "org.example.Service")
     signals = bus.signals([match])
     first = asyncio.ensure_future(anext(signals))
@@ -126,10 +141,10 @@ async def test_signals_come_until_the_connection_is_lost(private_bus: PrivateBus
 
 
 async def test_the_loss_of_the_bus_and_its_return_are_disturbances(
-    private_bus: PrivateBus, monkeypatch: pytest.MonkeyPatch
+    library: Library, private_bus: PrivateBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resolverd_platform.resolved._RECONNECT_PAUSE", 0.01)
-    backend = ResolvedBackend("lo", FastBus(private_bus.address))
+    backend = ResolvedBackend("lo", library(private_bus.address))
     told: list[str] = []
 
     async def listen() -> None:
@@ -147,3 +162,17 @@ async def test_the_loss_of_the_bus_and_its_return_are_disturbances(
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
         await backend.close()
+
+
+def test_the_library_is_the_users_choice(pydbus_loaded: None) -> None:
+    assert [system_bus({CHOICE: name}).library for name in ("", "dbus-fast", "pydbus")] == [
+        *("dbus-fast", "dbus-fast", "pydbus")
+    ]
+    with pytest.raises(UsageError, match=r"RESOLVERD_DBUS=qtdbus: there is no such library \(dbus-fast or pydbus\)"):
+        system_bus({CHOICE: "qtdbus"})
+
+
+def test_a_library_that_is_not_there_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gi", None)
+    with pytest.raises(HostError, match=r"pydbus: cannot be loaded: .*\(pip install 'resolverd\[pydbus\]', or leave"):
+        system_bus({CHOICE: "pydbus"})

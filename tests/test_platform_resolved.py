@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
-import struct
-import subprocess
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
@@ -17,10 +15,12 @@ from typing import Any
 import pytest
 from conftest import ResolvedService
 from fakes import eventually
+from tuns import open_tun, resolvectl
 
 from resolverd.errors import HostError
 from resolverd.host import HostDns, OtherLink, Server
 from resolverd_platform.dbus import BUS, BUS_PATH, Call, FastBus
+from resolverd_platform.dbus_pydbus import PyBus, system_bus
 from resolverd_platform.detect import choose
 from resolverd_platform.resolved import ResolvedBackend
 
@@ -30,41 +30,62 @@ LINK, OTHER = "rd-test0", "rd-test1"
 WANT = HostDns(
     LINK, (Server(ip_address("198.18.53.1")),), ("cluster.local", "svc", "default"), ("default.svc.cluster.local",)
 )
-_TUNSETIFF, _IFF_TUN_NO_PI = 0x400454CA, 0x1001
 
 
-class Overheard(FastBus):
-    """The real bus; remembers what was called."""
+class Calls:
+    """What was called."""
 
-    def __init__(self, deadline: float = 2.0) -> None:
-        super().__init__(deadline=deadline)
-        self.calls: list[str] = []
+    calls: list[str]
 
-    async def call(self, call: Call) -> tuple[Any, ...]:
+    def noted(self, call: Call) -> Call:
         self.calls.append(call.member)
-        return await super().call(call)
+        return call
 
     def changes(self) -> list[str]:
         """The calls since the last look that change something."""
         seen, self.calls = self.calls, []
         return [member for member in seen if member.startswith(("Set", "Flush", "Revert"))]
 
-
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, timeout=10)
-
-
-def resolvectl(*arguments: str) -> str:
-    return subprocess.run(["resolvectl", *arguments], check=True, timeout=10, capture_output=True, text=True).stdout
+    @property
+    def listens(self) -> bool:
+        """Whether the bus has been told of both signals: the one library calls for it, the other calls then."""
+        return self.calls.count("AddMatch") == 2 or "GetId" in self.calls
 
 
-def open_tun(name: str, address: str) -> int:
-    """A TUN link as resolved wants it: a holder, an address of scope global, up."""
-    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-    fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN_NO_PI))
-    ip("address", "add", address, "dev", name)
-    ip("link", "set", name, "up")
-    return descriptor
+class OverheardFast(Calls, FastBus):
+    def __init__(self, deadline: float = 2.0) -> None:
+        super().__init__(deadline=deadline)
+        self.calls = []
+
+    async def call(self, call: Call) -> tuple[Any, ...]:
+        return await FastBus.call(self, self.noted(call))
+
+
+class OverheardPydbus(Calls, PyBus):
+    def __init__(self, deadline: float = 2.0) -> None:
+        super().__init__(deadline=deadline)
+        self.calls = []
+
+    async def call(self, call: Call) -> tuple[Any, ...]:
+        return await PyBus.call(self, self.noted(call))
+
+
+Overheard = OverheardFast | OverheardPydbus
+"""The real bus."""
+LIBRARIES: dict[str, type[Overheard]] = {"dbus-fast": OverheardFast, "pydbus": OverheardPydbus}
+chosen: ContextVar[str] = ContextVar("chosen", default="dbus-fast")
+"""The library that ``backend`` takes."""
+
+
+@pytest.fixture(params=LIBRARIES, autouse=True)
+def library(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test here is the contract of each library."""
+    name: str = request.param
+    if name == "pydbus":
+        request.getfixturevalue("pydbus_loaded")
+    token = chosen.set(name)
+    yield name
+    chosen.reset(token)
 
 
 @pytest.fixture
@@ -76,7 +97,7 @@ def link() -> Iterator[str]:
 
 @asynccontextmanager
 async def backend(deadline: float = 2.0) -> AsyncIterator[tuple[ResolvedBackend, Overheard]]:
-    bus = Overheard(deadline)
+    bus = LIBRARIES[chosen.get()](deadline)
     made = ResolvedBackend(LINK, bus)
     try:
         yield made, bus
@@ -198,7 +219,7 @@ async def listening(resolved: ResolvedBackend, bus: Overheard) -> AsyncIterator[
             yield reason
 
     try:
-        await eventually(lambda: bus.calls.count("AddMatch") == 2)
+        await eventually(lambda: bus.listens)
         await bus.call(Call(BUS, BUS_PATH, BUS, "GetId"))
         yield all_of_it()
     finally:
@@ -274,8 +295,8 @@ async def test_a_link_that_is_gone_is_an_error_to_apply_and_nothing_to_revert() 
         await resolved.revert()
 
 
-async def test_it_is_found_here(link: str) -> None:
-    bus = FastBus()
-    resolved, reason = await choose("auto", link, bus)
+async def test_it_is_found_here(link: str, library: str) -> None:
+    resolved, reason = await choose("auto", link, system_bus({"RESOLVERD_DBUS": library}))
     assert (resolved.name, reason) == ("systemd-resolved", "systemd-resolved is on the system bus")
+    assert (await resolved.capabilities()).bus == library
     await resolved.close()

@@ -1,6 +1,7 @@
 """The system bus behind a small seam: calls with a deadline, and signals. dbus-fast does the work.
 
-Another library fits behind :class:`Bus` as well; ``ay`` is ``bytes`` and variants are unpacked on this side of it.
+Another library fits behind :class:`Bus` as well, see :mod:`.dbus_pydbus`. On this side of it variants are unpacked;
+``ay`` goes in as ``bytes`` and comes out as ``bytes`` or as a list of octets: ``bytes()`` takes both.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ class RefusedError(BusError):
 class Bus(Protocol):
     """A connection that is made when it is first needed, and made again when it broke."""
 
+    library: str
+    """What does the work, as ``status`` shows it."""
     deadline: float
     """Seconds that one call may take."""
 
@@ -95,6 +98,8 @@ class Bus(Protocol):
 
 class FastBus:
     """The system bus by dbus-fast; ``address`` as in ``DBUS_SYSTEM_BUS_ADDRESS``, None: that one or the usual."""
+
+    library = "dbus-fast"
 
     def __init__(self, address: str | None = None, deadline: float = DEADLINE) -> None:
         self.deadline = deadline

@@ -8,13 +8,14 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from resolverd.errors import HostError
-from resolverd.host import Applied, Capabilities, HostDns
+from resolverd.host import Applied, Capabilities, HostDns, Returned, Server
 from resolverd.names import is_domain
 
 from . import host_facts, resolved_wire
 from .dbus import BUS, BUS_PATH, Bus, BusError, Call, Match, NoBusError, RefusedError, Signal
 from .host_facts import HostFacts
 from .resolved_errors import LIMIT_NAMES, LINK_GONE_NAMES, MISSING_NAMES, explain, no_link
+from .resolved_saved import SavedSettings, either
 from .resolved_wire import (
     LINK,
     MANAGER,
@@ -52,21 +53,31 @@ class ResolvedBackend:
 
     name = "systemd-resolved"
 
-    def __init__(self, link: str, bus: Bus, facts: Callable[[str], HostFacts] = host_facts.read) -> None:
+    def __init__(
+        self,
+        link: str,
+        bus: Bus,
+        facts: Callable[[str], HostFacts] = host_facts.read,
+        saved: SavedSettings | None = None,
+    ) -> None:
         self._link = link
         self._bus = bus
         self._facts = facts
+        self._saved = SavedSettings() if saved is None else saved
         self._limit = 0
         self._applied = HostDns()
+        self._elsewhere: tuple[Server, ...] | None = None
+        """The servers of all other links when they were last looked at."""
 
     async def capabilities(self) -> Capabilities:
         """The Manager knows every link's domains and servers, and the host-wide ones of /etc/resolv.conf."""
         (properties,) = await self._call(properties_of(PATH, MANAGER))
         own, facts = _index_of(self._link) or _NO_LINK, self._facts(self._link)
         entries = resolved_wire.domain_entries(properties)
-        elsewhere = resolved_wire.servers_elsewhere(properties.get("DNS", ()), own)
+        self._elsewhere = elsewhere = resolved_wire.servers_elsewhere(properties.get("DNS", ()), own)
         return Capabilities(
             backend=self.name,
+            bus=self._bus.library,
             domain_limit=await self._domain_limit(),
             host_search=tuple(name for index, name, routing in entries if not index and not routing),
             other_links=other_links(entries, own),
@@ -77,7 +88,8 @@ class ResolvedBackend:
 
     async def apply(self, want: HostDns) -> Applied:
         if not want:
-            await self.revert()
+            if await self.read():
+                await self.revert()
             return Applied()
         _check_names(want)
         self._link = want.link
@@ -87,11 +99,12 @@ class ResolvedBackend:
         notes: list[str] = []
         fitting = cut(want, self._limit)
         self._applied = fitting  # before the calls: what they signal is no disturbance
-        fitting = await self._bring(index, fitting, notes)
+        with self._saved.ours():
+            fitting, changed = await self._bring(index, fitting, notes)
         if fitting != want:
             notes.append(f"this systemd-resolved takes {self._limit} domains a link; the rest was left out")
         self._applied = fitting
-        return Applied(fitting, tuple(notes))
+        return Applied(fitting, tuple(notes), changed)
 
     async def read(self) -> HostDns:
         index = _index_of(self._link)
@@ -111,24 +124,26 @@ class ResolvedBackend:
         if not index:
             return
         try:
-            await self._bus.call(manager("RevertLink", "i", index))
+            with self._saved.ours():
+                await self._bus.call(manager("RevertLink", "i", index))
         except BusError as error:
             if not _is(error, LINK_GONE_NAMES):
                 raise explain(error, self._link) from error
         await self.flush()
 
-    async def disturbances(self) -> AsyncGenerator[str, None]:
-        """resolved coming and going, our servers changed by another, and the bus itself breaking.
+    def disturbances(self) -> AsyncGenerator[str, None]:
+        """resolved coming and going, settings of a link changed by another, and the bus itself breaking."""
+        return either(self._heard(), self._saved.changes())
 
-        Changes of domains alone are not signalled by resolved: ``read`` finds them.
-        """
+    async def _heard(self) -> AsyncGenerator[str, None]:
+        """What signals tell: not that domains alone were changed."""
         lost = False
         while True:
             try:
                 if lost:
                     await self._bus.call(Call(BUS, BUS_PATH, BUS, "GetId"))
                     lost = False
-                    yield "the system bus is back"
+                    yield Returned("the system bus is back")
                 async for signal in self._bus.signals(_SIGNALS):
                     if reason := self._disturbance(signal):
                         yield reason
@@ -144,15 +159,23 @@ class ResolvedBackend:
     def _disturbance(self, signal: Signal) -> str:
         if signal.member == "NameOwnerChanged" and signal.body[0] == SERVICE:
             self._limit = 0  # it may be another version now
-            return "systemd-resolved was started" if signal.body[2] else "systemd-resolved has stopped"
+            return Returned("systemd-resolved was started") if signal.body[2] else "systemd-resolved has stopped"
         if signal.member == "PropertiesChanged" and signal.body[0] == MANAGER and "DNS" in signal.body[1]:
-            servers = resolved_wire.servers_of(signal.body[1]["DNS"], _index_of(self._link))
-            if self._applied and {s.address for s in servers} != {s.address for s in self._applied.servers}:
-                return f"the DNS servers of {self._link} were changed"
+            return self._server_disturbance(signal.body[1]["DNS"])
         return ""
 
-    async def _bring(self, index: int, want: HostDns, notes: list[str]) -> HostDns:
-        """Send what differs from what is in force, and nothing else; what was taken."""
+    def _server_disturbance(self, entries: Any) -> str:
+        """Ours changed by another; or those of another link, which comes or goes, and its domains with it."""
+        own = _index_of(self._link)
+        ours = {server.address for server in resolved_wire.servers_of(entries, own)}
+        if self._applied and ours != {server.address for server in self._applied.servers}:
+            return f"the DNS servers of {self._link} were changed"
+        if self._elsewhere is not None and resolved_wire.servers_elsewhere(entries, own or _NO_LINK) != self._elsewhere:
+            return "the DNS servers of another link were changed"
+        return ""
+
+    async def _bring(self, index: int, want: HostDns, notes: list[str]) -> tuple[HostDns, bool]:
+        """Send what differs from what is in force, and nothing else; what was taken, and whether anything was sent."""
         state = await self._state(index)
         fresh, moved = not state.same_servers(want), not state.same_domains(want)
         changed = fresh or moved
@@ -168,7 +191,7 @@ class ResolvedBackend:
                 changed = await self._tolerant(manager(method, "is", index, "no"), notes) or changed
         if changed:
             await self.flush()
-        return want
+        return want, changed
 
     async def _set_servers(self, index: int, want: HostDns, notes: list[str]) -> None:
         try:

@@ -116,8 +116,9 @@ def _prove(folder: Path, steps: Steps, deadline: float, alive: Callable[[], None
     if not document["probes"]:
         steps.done("the cluster has no service yet, so there is nothing to try")
         return
-    server = None if host["domains"] else document["dns"]["listen"][0]
-    attempt = trial.Trial(server, deadline, alive)
+    own = document["dns"]["listen"][0]
+    server = None if host["domains"] or host["search"] else own
+    attempt = trial.Trial(server, deadline, alive, own)
     by = "the daemon's DNS server" if server else "the host's resolver"
     first = one_line(document["probes"][0]["name"])
     steps.waiting(f"resolving {first}")

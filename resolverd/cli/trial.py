@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from resolverd.errors import ResolverdError
+from resolverd.host_lookup import addresses_of
+from resolverd.names import address_of
 from resolverd.options import split_endpoint
 
 PAUSE = 0.2
@@ -29,6 +30,8 @@ class Trial:
     """Of ``time.monotonic``."""
     alive: Callable[[], None]
     """Raises when there is no point in going on."""
+    own: str = ""
+    """The daemon's DNS server, ``ADDR:PORT``: what the host's resolver says is only proof when that says it too."""
 
     def resolve(self, name: str) -> str:
         """An address of ``name``. ResolverdError when there is none until the deadline."""
@@ -36,7 +39,7 @@ class Trial:
         while (left := self.deadline - time.monotonic()) > 0:
             self.alive()
             try:
-                return _ask(name, self.server) if self.server else _getaddrinfo(name, min(left, PATIENCE))
+                return _ask(name, self.server)[0] if self.server else self._by_host(name, min(left, PATIENCE))
             except OSError as error:
                 why = str(error.strerror or error)
             except ResolverdError as error:
@@ -44,6 +47,13 @@ class Trial:
             time.sleep(PAUSE)
         fix = "see resolverd status" if self.server else "does /etc/resolv.conf lead to the resolver that was told?"
         raise ResolverdError(name, f"does not resolve: {why}", fix)
+
+    def _by_host(self, name: str, longest: float) -> str:
+        found = addresses_of(name, longest)
+        if self.own and not set(found) & set(true := _ask(name, self.own)):
+            why = f"the host's resolver says {found[0]}, the cluster {true[0]}"
+            raise ResolverdError(name, f"{why}: another has answered, such as /etc/hosts or a VPN")
+        return found[0]
 
     def connect_to_one_of(self, probes: Sequence[dict[str, Any]]) -> str:
         """The first ``NAME:PORT`` that accepts a connection. ResolverdError when none does."""
@@ -67,34 +77,17 @@ class Trial:
         raise ResolverdError("no service accepts a connection", tried or "no time was left", fix)
 
 
-def _getaddrinfo(name: str, longest: float) -> str:
-    """getaddrinfo knows no deadline; a stuck one is left behind in a thread that keeps nothing alive."""
-    found: list[Any] = []
-
-    def ask() -> None:
-        try:
-            found.append(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
-        except OSError as error:
-            found.append(error)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(longest)
-    if not found:
-        raise TimeoutError("the resolver gives no answer")
-    if isinstance(found[0], OSError):
-        raise found[0]
-    return str(found[0][0][4][0])
-
-
-def _ask(name: str, server: str) -> str:
+def _ask(name: str, server: str) -> list[str]:
+    """The addresses ``server`` has for ``name``. ResolverdError when it has none."""
     from resolverd.dns import client
 
     host, port = split_endpoint(server)
+    found: list[str] = []
     said = "NOERROR"
     for kind in ("A", "AAAA"):
         answer = client.query(host, port, name, kind)
-        if answer.short():
-            return answer.short()[-1]
+        found += [text for text in answer.short() if address_of(text)]
         said = answer.rcode
-    raise ResolverdError(name, f"the DNS server has no address for it ({said})")
+    if not found:
+        raise ResolverdError(name, f"the DNS server has no address for it ({said})")
+    return found

@@ -59,11 +59,13 @@ class Memo:
             spellings.append(message)
             self.spelled[message] = Spelled(start, self.entries[key])
 
-    def forget(self, changed: Iterable[Dependency]) -> None:
-        """Drop exactly the replies that depend on something in ``changed``."""
+    def forget(self, changed: Iterable[Dependency]) -> bool:
+        """Drop exactly the replies that depend on something in ``changed``; whether there were any."""
+        before = len(self.entries)
         for what in changed:
             for key in tuple(self._touching.get(what, ())):
                 self._drop(key)
+        return len(self.entries) < before
 
     def clear(self) -> None:
         self.entries.clear()

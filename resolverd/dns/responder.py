@@ -75,6 +75,8 @@ class Responder:
         self.memo = Memo(memo_limit)
         self.probes = Probes()
         """Questions of ours that must not come back."""
+        self.outdated = False
+        """Set when a reply that was given is not what it would be now; whoever hears of it resets it."""
         self._rcodes = [0] * (max(Rcode) + 1)
         self.hits = 0
         self._turn = 0
@@ -102,8 +104,9 @@ class Responder:
         changed = self.index.update(snapshot, touched)
         if touched.synced:
             self.memo.clear()
-        else:
-            self.memo.forget(changed)
+            self.outdated = True
+        elif self.memo.forget(changed):
+            self.outdated = True
         self._serial = struct.pack("!I", snapshot.serial & 0xFFFFFFFF if snapshot.synced else 0)
         return touched
 

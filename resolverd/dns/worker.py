@@ -20,7 +20,7 @@ from resolverd import logs
 from resolverd.channel import Channel
 from resolverd.cluster.objects import EndpointSlice
 from resolverd.cluster.snapshot import Change
-from resolverd.feed import Ask, Feed, Ready
+from resolverd.feed import Ask, Feed, Outdated, Ready
 from resolverd.reporting import Reporter
 
 from .cluster_dns import ClusterDns
@@ -84,6 +84,9 @@ async def _receive(channel: Channel, responder: Responder, forwarder: Forwarder,
             forwarder.configure(message)
         elif isinstance(message, Feed):
             await take_in(responder, message)
+            if responder.outdated:
+                responder.outdated = False
+                await channel.send(Outdated())
         elif isinstance(message, Ask):
             reporter.ask()
         else:
