@@ -137,6 +137,15 @@ class Daemon:
                     await self._told[worker.name].wait()
         self._silent = {worker.name for worker in asked if not self._told[worker.name].is_set()}
 
+    @property
+    def cluster_is_away(self) -> bool:
+        """Whether what is answered is only what was known once."""
+        return self._follower.is_away
+
+    def kubeconfig_changed(self) -> None:
+        """The kubeconfig's files are not what they were."""
+        self._follower.kubeconfig_changed()
+
     def stop(self) -> None:
         self._stopping.set()
 

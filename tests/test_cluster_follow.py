@@ -13,21 +13,21 @@ from typing import Any
 import pytest
 from fakes import eventually
 
-from resolverd.cluster import follow, objects, watch
+from resolverd.cluster import backoff, follow, login, objects, watch
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext
 from resolverd.cluster.snapshot import Change, Kind, Snapshot, fold
 from resolverd.demo.cluster import DemoCluster, Traits
 from resolverd.demo.rights import Rule, User
-from resolverd.errors import ClusterError, ResolverdError
+from resolverd.errors import ResolverdError
 from resolverd.settings import ClusterSettings
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "BACKOFF", (0.01, 0.1))
+    monkeypatch.setattr(backoff, "PAUSES", (0.01, 0.1))
     monkeypatch.setattr(follow, "GATHER", 0.01)
-    monkeypatch.setattr(follow, "REFRESH_PAUSE", 0.0)
+    monkeypatch.setattr(login, "REFRESH_PAUSE", 0.0)
 
 
 class Following:
@@ -219,9 +219,12 @@ async def test_rights_in_one_namespace_are_enough_when_it_is_named(tmp_path: Pat
             assert set(follower.snapshot.namespaces) == {"shop"}
             assert {key[0] for key in follower.snapshot.services} == {"shop"}
         async with following(cluster, tmp_path, "t") as one:
-            error = await one.error()
-            assert isinstance(error, ClusterError)
-            assert "--namespace" in error.fix
+            follower = await one.synced()
+            assert follower.scope.namespaces == ("shop",), "found by asking"
+            assert known(follower.snapshot)["services"] == {
+                objects.parse_service(raw) for raw in cluster.objects("Service", "shop")
+            }
+            assert any("services" in text for text in follower.scope.missing)
 
 
 async def test_a_refused_token_ends_it_at_once(tmp_path: Path) -> None:
