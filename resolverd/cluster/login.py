@@ -4,6 +4,7 @@ kubeconfig changes. A refused credential never becomes a hot loop: its plugin ma
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -83,13 +84,14 @@ class Login:
         """Wait until the credentials have to be loaded anew."""
         expires = self.context.expires if self.context else None
         rest = max(1.0, expires - REFRESH_EARLY - self.clock()) if expires else None
-        try:
-            await asyncio.wait_for(self._wanted.wait(), rest)
-        except TimeoutError:
-            log.debug("the credentials are about to end")
+        await _happens(self._wanted, rest)
         pause = min(REFRESH_PAUSE * 2**self._fruitless, LONGEST_PAUSE)
         self._fruitless = min(self._fruitless + 1, 10)
-        try:
-            await asyncio.wait_for(self._changed.wait(), max(0.0, self._renewed + pause - time.monotonic()))
-        except TimeoutError:
-            return
+        await _happens(self._changed, max(0.0, self._renewed + pause - time.monotonic()))
+
+
+async def _happens(event: asyncio.Event, longest: float | None) -> None:
+    """Wait for ``event``, for ``longest`` seconds at most. Not by wait_for, which may lose a cancellation."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(longest):
+            await event.wait()

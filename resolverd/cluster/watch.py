@@ -7,6 +7,7 @@ they came. Resume by resourceVersion; 410 leads to a new list and the difference
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -125,10 +126,10 @@ class Reflector:
         if asked_for:
             await asyncio.sleep(pause)
             return
-        try:
-            await asyncio.wait_for(self._poked.wait(), pause)
-        except TimeoutError:
-            return
+        # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the event.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._poked.wait()
 
     def _look_into(self, error: ApiError | UnreachableError) -> None:
         """Decide whether the version can be resumed from, and say what went wrong."""

@@ -74,6 +74,7 @@ class BigApi:
         for kind in self.parts:
             for start in range(0, len(self.parts[kind]), 500):
                 self.page(kind, start, 500)
+        self.history: list[tuple[int, str, bytes]] = []
         self.watching: dict[str, set[asyncio.Queue[bytes]]] = {kind: set() for kind in self.parts}
         self.requests = 0
         self.sites: list[web.TCPSite] = []
@@ -105,6 +106,10 @@ class BigApi:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         queue: asyncio.Queue[bytes] = asyncio.Queue()
+        after = int(request.query["resourceVersion"])
+        for version, its, line in self.history:
+            if its == kind and version > after:
+                queue.put_nowait(line)
         self.watching[kind].add(queue)
         try:
             while True:
@@ -117,8 +122,10 @@ class BigApi:
         self.parts[kind][number] = text
         for key in [key for key in self.pages if key[0] == kind]:
             del self.pages[key]
+        line = f'{{"type":"MODIFIED","object":{text}}}\n'.encode()
+        self.history.append((self.version, kind, line))
         for queue in self.watching[kind]:
-            queue.put_nowait(f'{{"type":"MODIFIED","object":{text}}}\n'.encode())
+            queue.put_nowait(line)
 
     def touch(self, number: int) -> str:
         self.version += 1

@@ -27,9 +27,8 @@ async def soak(minutes: float, seed: int) -> int:
             for name in sorted(one.worst):
                 print(f"{name:<24}{one.counts[name]:>7}{one.worst[name]:>10.2f}")
             print(f"{load.requests} requests, {load.watches} watches open, {one.follower.events} changes read")
-            print(
-                f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB, demo cluster included"
-            )
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(f"peak memory {peak:.0f} MiB, demo cluster included")
             return int(max(one.worst.values()) > LONGEST)
 
 
