@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from resolverd import __version__, probe, status
+from resolverd import __version__, followed, probe, status
 from resolverd.cluster.access import shown
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext, invoker
@@ -22,13 +23,14 @@ from resolverd.dns.rules import DnsConfig
 from resolverd.dns_policy import make_dns_config
 from resolverd.errors import ResolverdError
 from resolverd.feed import Ask, Feed, Reach, Report, Routable, Unauthorized
+from resolverd.followed import Check
 from resolverd.host import ResolverBackend
 from resolverd.names import Network
 from resolverd.plan import ClusterFacts, HostPlan, make
 from resolverd.reconcile import Reconciler
 from resolverd.settings import Settings
 from resolverd.sockets import Listening
-from resolverd.status import Check, ClusterPart, HostPart, Parts
+from resolverd.status import ClusterPart, HostPart, Parts
 from resolverd.workers import Worker
 from resolverd_tunnel.device_linux import Device
 
@@ -80,6 +82,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Until stopped. Raises ResolverdError when it cannot start or go on; the host is put back either way."""
+        gc.set_threshold(50_000, 20, 100)  # the first lists make a million objects, and all of them stay
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -117,6 +120,7 @@ class Daemon:
                     self._domain,
                     snapshot,
                     self._follower.last_event,
+                    followed.part(self._follower, self._settings.cluster),
                 ),
                 dns={"listen": [str(self._host.listening.server)], **self._reports["dns"]},
                 tunnel=self._tunnel_part(),
@@ -230,6 +234,7 @@ class Daemon:
         if touched.services:
             self._reconciler.flush()
         if touched.synced:
+            gc.freeze()  # what stays has no cycles, and looking through it for some would take long
             log.info("in step: %d namespaces, %d services", len(snapshot.namespaces), len(snapshot.services))
 
     def _on_message(self, message: Any) -> None:
@@ -291,12 +296,8 @@ class Daemon:
         return {**part, "never-proxy": never, **self._reports["tunnel"]}
 
     def _checks(self) -> Iterator[Check]:
-        follower, reconciler = self._follower, self._reconciler
-        trouble = next(iter(follower.trouble.values()), None)
-        detail = (
-            trouble.why if trouble else "followed" if follower.synced.is_set() else "the first lists are on the way"
-        )
-        yield Check("cluster", follower.synced.is_set() and not trouble, detail, trouble.fix if trouble else "")
+        reconciler = self._reconciler
+        yield from followed.checks(self._follower)
         error = reconciler.error
         detail = error.why if error else "in force" if reconciler.in_force.is_set() else "not yet told"
         yield Check("host-resolver", reconciler.in_force.is_set(), detail, error.fix if error else "")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fakes import eventually
+from watch_soak import known, service, truth
 
 from resolverd.cluster import backoff, follow, login, objects, watch
 from resolverd.cluster.follow import Follower
@@ -68,31 +69,6 @@ async def following(cluster: DemoCluster, folder: Path, token: str = "", **optio
     finally:
         one.task.cancel()
         await asyncio.gather(one.task, return_exceptions=True)
-
-
-def truth(cluster: DemoCluster) -> dict[str, set[Any]]:
-    return {
-        "namespaces": {objects.parse_namespace(raw) for raw in cluster.objects("Namespace")},
-        "services": {objects.parse_service(raw) for raw in cluster.objects("Service")},
-        "slices": {objects.parse_endpoint_slice(raw) for raw in cluster.objects("EndpointSlice")},
-    }
-
-
-def known(snapshot: Snapshot) -> dict[str, set[Any]]:
-    return {
-        "namespaces": set(snapshot.namespaces.values()),
-        "services": set(snapshot.services.values()),
-        "slices": set(snapshot.slices.values()),
-    }
-
-
-def service(name: str, namespace: str = "shop") -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
-    }
 
 
 async def test_the_first_lists_are_the_truth_and_workers_could_follow(tmp_path: Path) -> None:

@@ -137,8 +137,8 @@ def memory(pid: int) -> str:
         text = Path(f"/proc/{each}/smaps_rollup").read_text()
         rows = dict(line.split(":") for line in text.splitlines()[1:])
         found.append((int(rows["Rss"].split()[0]) / 1024, int(rows["Pss"].split()[0]) / 1024))
-    each = " + ".join(f"{rss:.0f}" for rss, _ in found)
-    return f"RSS {each} = {sum(r for r, _ in found):.0f} MiB, PSS {sum(p for _, p in found):.0f} MiB"
+    parts = " + ".join(f"{rss:.0f}" for rss, _ in found)
+    return f"RSS {parts} = {sum(r for r, _ in found):.0f} MiB, PSS {sum(p for _, p in found):.0f} MiB"
 
 
 def cpu(pid: int) -> list[float]:

@@ -28,23 +28,23 @@ def address(base: int, number: int) -> str:
 
 def namespace(number: int) -> Raw:
     labels = {"kubernetes.io/metadata.name": f"team-{number}"}
-    metadata = {"name": f"team-{number}", "uid": f"0000-{number}", "resourceVersion": "100", "labels": labels}
+    metadata: Raw = {"name": f"team-{number}", "uid": f"0000-{number}", "resourceVersion": "100", "labels": labels}
     return {"metadata": metadata, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
 
 
 def service(number: int, ip: str = "", version: int = 100) -> Raw:
     ip = ip or address(96, number + 1)
-    metadata = {"name": f"service-{number}", "namespace": f"team-{number % NAMESPACES}", "uid": f"0001-{number}"}
+    metadata: Raw = {"name": f"service-{number}", "namespace": f"team-{number % NAMESPACES}", "uid": f"0001-{number}"}
     metadata |= {"resourceVersion": str(version), "creationTimestamp": "2026-01-01T00:00:00Z"}
     ports = [{"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8080}]
-    spec = {"clusterIP": ip, "clusterIPs": [ip], "type": "ClusterIP", "sessionAffinity": "None", "ports": ports}
+    spec: Raw = {"clusterIP": ip, "clusterIPs": [ip], "type": "ClusterIP", "sessionAffinity": "None", "ports": ports}
     spec |= {"selector": {"app": f"service-{number}"}, "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}
     return {"metadata": metadata, "spec": spec, "status": {"loadBalancer": {}}}
 
 
 def slice_of(number: int, version: int = 100, ready: int = EACH) -> Raw:
     space = f"team-{number % NAMESPACES}"
-    metadata = {"name": f"service-{number}-abcde", "namespace": space, "uid": f"0002-{number}"}
+    metadata: Raw = {"name": f"service-{number}-abcde", "namespace": space, "uid": f"0002-{number}"}
     metadata |= {"resourceVersion": str(version), "labels": {"kubernetes.io/service-name": f"service-{number}"}}
     endpoints = [
         {
@@ -150,7 +150,7 @@ class BigApi:
         await runner.setup()
         port = await self.listen(runner, 0)
         cluster = {"server": f"http://127.0.0.1:{port}"}
-        document = {"apiVersion": "v1", "kind": "Config", "current-context": "big"}
+        document: Raw = {"apiVersion": "v1", "kind": "Config", "current-context": "big"}
         document |= {"clusters": [{"name": "big", "cluster": cluster}], "users": [{"name": "big", "user": {}}]}
         document |= {"contexts": [{"name": "big", "context": {"cluster": "big", "user": "big"}}]}
         kubeconfig.write_text(json.dumps(document))
