@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resolverd import __version__, probe, status
+from resolverd import __version__, followed, probe, status
+from resolverd.check import Check
 from resolverd.cluster.access import shown
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext, invoker
@@ -31,7 +33,7 @@ from resolverd.reconcile import Reconciler
 from resolverd.reload import Reloading
 from resolverd.settings import Settings
 from resolverd.sockets import Listening
-from resolverd.status import Check, ClusterPart, HostPart, Parts
+from resolverd.status import ClusterPart, HostPart, Parts
 from resolverd.workers import Worker
 from resolverd_tunnel.device_linux import Device
 
@@ -82,6 +84,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Until stopped. Raises ResolverdError when it cannot start or go on; the host is put back either way."""
+        gc.set_threshold(50_000, 20, 100)  # the first lists make a million objects, and all of them stay
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -126,6 +129,7 @@ class Daemon:
                     self._domain,
                     snapshot,
                     self._follower.last_event,
+                    followed.part(self._follower, self._settings.cluster),
                 ),
                 dns={"listen": [str(self._host.listening.server)], **self._reports["dns"]},
                 tunnel=self._tunnel_part(),
@@ -145,6 +149,15 @@ class Daemon:
                 for worker in asked:
                     await self._told[worker.name].wait()
         self._silent = {worker.name for worker in asked if not self._told[worker.name].is_set()}
+
+    @property
+    def cluster_is_away(self) -> bool:
+        """Whether what is answered is only what was known once."""
+        return self._follower.is_away
+
+    def kubeconfig_changed(self) -> None:
+        """The kubeconfig's files are not what they were."""
+        self._follower.kubeconfig_changed()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -220,6 +233,7 @@ class Daemon:
         if touched.namespaces or touched.synced or self._planned_ranges != self._follower.ranges:
             self._replan()
         if touched.synced:
+            gc.freeze()  # what stays has no cycles, and looking through it for some would take long
             log.info("in step: %d namespaces, %d services", len(snapshot.namespaces), len(snapshot.services))
 
     def _on_message(self, message: Any) -> None:
@@ -289,12 +303,8 @@ class Daemon:
 
     def _checks(self) -> Iterator[Check]:
         yield self._reloading.check()
-        follower, reconciler = self._follower, self._reconciler
-        trouble = next(iter(follower.trouble.values()), None)
-        detail = (
-            trouble.why if trouble else "followed" if follower.synced.is_set() else "the first lists are on the way"
-        )
-        yield Check("cluster", follower.synced.is_set() and not trouble, detail, trouble.fix if trouble else "")
+        yield from followed.checks(self._follower)
+        reconciler = self._reconciler
         error, in_force = reconciler.trouble, reconciler.in_force.is_set()
         detail = error.why if error else "in force" if in_force else "not yet told"
         yield Check("host-resolver", in_force and not error, detail, error.fix if error else "")

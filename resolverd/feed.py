@@ -5,10 +5,11 @@ Changes arrive in order and are folded by every worker into a Snapshot of its ow
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .cluster.access import Access
+from .cluster.objects import EndpointSlice
 from .cluster.snapshot import Change
 from .host import HostRoutes
 
@@ -21,6 +22,20 @@ class Feed:
     synced: bool
     serial: int
     """Unix time, in seconds."""
+
+
+def parts(changes: tuple[Change, ...], size: int) -> Iterator[tuple[Change, ...]]:
+    """``changes`` in parts of about ``size`` objects and endpoints: what reading and folding one costs is bounded."""
+    part: list[Change] = []
+    weight = 0
+    for change in changes:
+        part.append(change)
+        weight += 1 + (len(change.object.endpoints) if isinstance(change.object, EndpointSlice) else 0)
+        if weight >= size:
+            yield tuple(part)
+            part, weight = [], 0
+    if part:
+        yield tuple(part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from resolverd.check import Check
 from resolverd.config import Loaded
 from resolverd.config.known import KNOWN, replaced
 from resolverd.errors import ResolverdError
 from resolverd.settings import Settings
-from resolverd.status import Check
 from resolverd.watching import Watch
 
 log = logging.getLogger(__name__)

@@ -59,7 +59,11 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
         host = Host(backend, reason, device, listening, suffix_list.load(settings.dns.suffix_list), state.path)
         daemon = Daemon(loaded, host, read_settings)
         async with control.serve(state.socket, daemon):
-            await daemon.run()
+            try:
+                await daemon.run()
+            finally:
+                # Whoever starts us again will not find the cluster either. `resolverd down` removes it.
+                state.keeps_snapshot = daemon.cluster_is_away
 
 
 def _end_on_signals() -> None:

@@ -25,6 +25,8 @@ PYTHON = (sys.executable, "-P", "-m")
 """How our own modules are started: never from the folder somebody happens to be in (``-P``)."""
 SCRATCH = "scratch-"
 """How the names of temporary folders in it begin."""
+SNAPSHOT = "snapshot-"
+"""How the names of the files begin in which the cluster's last state outlives a daemon that was killed."""
 MAX_SOCKET_PATH = 107
 """Octets of a Unix socket's path (sun_path less its final NUL, unix(7))."""
 
@@ -46,6 +48,8 @@ class StateDirectory:
     """A state directory that is ours alone while this object is entered."""
 
     path: Path
+    keeps_snapshot: bool = False
+    """Whether what was known of the cluster outlives us: the next daemon may find the cluster away."""
     _lock: int = -1
     _made: bool = False
 
@@ -70,6 +74,9 @@ class StateDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._clear()
+        if not self.keeps_snapshot and error is None:
+            for file in self.path.glob(SNAPSHOT + "*"):
+                file.unlink(missing_ok=True)
         (self.path / LOCK).unlink(missing_ok=True)
         os.close(self._lock)
         if self._made:
@@ -99,6 +106,8 @@ class StateDirectory:
         self.socket.unlink(missing_ok=True)
         for folder in self.path.glob(SCRATCH + "*"):
             shutil.rmtree(folder)
+        for file in self.path.glob(SNAPSHOT + "*.new"):  # half written by a daemon that was killed
+            file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -148,7 +157,8 @@ def forget(path: Path, *, with_folder: bool = True) -> list[str]:
     """
     if not path.is_dir():
         return []
-    removed = [name for name in (SOCKET, LOG) if (path / name).exists()]
+    kept = (file.name for file in path.glob(SNAPSHOT + "*"))
+    removed = [name for name in (SOCKET, LOG, *kept) if (path / name).exists()]
     with starting(path), StateDirectory(path):
         (path / LOG).unlink(missing_ok=True)
     if with_folder:

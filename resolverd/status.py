@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from resolverd.check import Check
 from resolverd.cluster.snapshot import Snapshot
 from resolverd.host import Applied
 from resolverd.plan import HostPlan
 from resolverd.probe import Probe
 from resolverd.withdrawal import Evidence
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that must be so; ``fix`` says what to do when it is not."""
-
-    id: str
-    ok: bool
-    detail: str
-    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +35,8 @@ class ClusterPart:
     snapshot: Snapshot
     last_event: float
     """Unix time, in seconds; 0: none yet."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What else there is to say of it, as plain JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +83,7 @@ def document(parts: Parts) -> dict[str, Any]:
             "services": len(snapshot.services),
             "endpoints": sum(len(item.endpoints) for item in snapshot.slices.values()),
             "last-event": _moment(parts.cluster.last_event) if parts.cluster.last_event else None,
+            **parts.cluster.more,
         },
         "dns": dict(parts.dns),
         "tunnel": dict(parts.tunnel),

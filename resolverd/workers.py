@@ -13,13 +13,13 @@ from typing import Any
 from resolverd.channel import Channel
 from resolverd.cluster.snapshot import Change, Key, Kind
 from resolverd.errors import ResolverdError
-from resolverd.feed import Feed, Ready
+from resolverd.feed import Feed, Ready, parts
 from resolverd.state import PYTHON
 
 log = logging.getLogger(__name__)
 
-PART = 1000
-"""Changes in one message."""
+PART = 250
+"""Objects and endpoints in one message: it is read in about a millisecond, during which nothing is answered."""
 STOP_DEADLINE = 5.0
 """Seconds a worker may take to stop by itself."""
 RESTART_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -160,8 +160,7 @@ def _parts(feed: Feed, synced: bool) -> Iterator[Feed]:
 
     Until the last of them the worker is in step, or not, as it was before (``synced``).
     """
-    changes = feed.changes
-    last = max(0, (len(changes) - 1) // PART * PART)
-    for start in range(0, last, PART):
-        yield Feed(changes[start : start + PART], synced, feed.serial)
-    yield Feed(changes[last:], feed.synced, feed.serial)
+    *first, last = list(parts(feed.changes, PART)) or [()]
+    for changes in first:
+        yield Feed(changes, synced, feed.serial)
+    yield Feed(last, feed.synced, feed.serial)

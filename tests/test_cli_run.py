@@ -250,3 +250,26 @@ async def test_without_root(tmp_path: Path) -> None:
 
 def _children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+async def test_killed_and_started_again_while_the_cluster_is_away(tmp_path: Path) -> None:
+    async with DemoCluster() as cluster:
+        async with plain(tmp_path, cluster) as server:
+            address = await server.answer("web.shop.svc.cluster.local")
+            async with asyncio.timeout(20):
+                while not list(server.state.glob("snapshot-*.gz")):
+                    await asyncio.sleep(0.05)
+            server.run.process.kill()
+            await server.run.process.wait()
+        await cluster.refuse()
+        listen = f"127.0.0.1:{free_port()}"
+        arguments = ["--backend", "none", "--no-tunnel", "--dns-listen", listen, "--kubeconfig"]
+        arguments += [str(tmp_path / "kubeconfig"), "--state-dir", str(server.state)]
+        async with running(tmp_path, "run", *arguments):
+            again = Plain(cluster, server.run, server.state, listen)
+            await again.until("web.shop.svc.cluster.local", address)
+            document = await again.status()
+            assert (document["state"], document["cluster"]["away"]) == ("degraded", True)
+        assert list(server.state.glob("snapshot-*.gz")), "whoever starts next will not find the cluster either"
+    assert (await resolverd("down", "--state-dir", str(server.state))).code == 0
+    assert not server.state.exists()

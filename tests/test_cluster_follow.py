@@ -12,22 +12,23 @@ from typing import Any
 
 import pytest
 from fakes import eventually
+from watch_soak import known, service, truth
 
-from resolverd.cluster import follow, objects, watch
+from resolverd.cluster import backoff, follow, login, objects, watch
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext
 from resolverd.cluster.snapshot import Change, Kind, Snapshot, fold
 from resolverd.demo.cluster import DemoCluster, Traits
 from resolverd.demo.rights import Rule, User
-from resolverd.errors import ClusterError, ResolverdError
+from resolverd.errors import ResolverdError
 from resolverd.settings import ClusterSettings
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "BACKOFF", (0.01, 0.1))
+    monkeypatch.setattr(backoff, "PAUSES", (0.01, 0.1))
     monkeypatch.setattr(follow, "GATHER", 0.01)
-    monkeypatch.setattr(follow, "REFRESH_PAUSE", 0.0)
+    monkeypatch.setattr(login, "REFRESH_PAUSE", 0.0)
 
 
 class Following:
@@ -68,31 +69,6 @@ async def following(cluster: DemoCluster, folder: Path, token: str = "", **optio
     finally:
         one.task.cancel()
         await asyncio.gather(one.task, return_exceptions=True)
-
-
-def truth(cluster: DemoCluster) -> dict[str, set[Any]]:
-    return {
-        "namespaces": {objects.parse_namespace(raw) for raw in cluster.objects("Namespace")},
-        "services": {objects.parse_service(raw) for raw in cluster.objects("Service")},
-        "slices": {objects.parse_endpoint_slice(raw) for raw in cluster.objects("EndpointSlice")},
-    }
-
-
-def known(snapshot: Snapshot) -> dict[str, set[Any]]:
-    return {
-        "namespaces": set(snapshot.namespaces.values()),
-        "services": set(snapshot.services.values()),
-        "slices": set(snapshot.slices.values()),
-    }
-
-
-def service(name: str, namespace: str = "shop") -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
-    }
 
 
 async def test_the_first_lists_are_the_truth_and_workers_could_follow(tmp_path: Path) -> None:
@@ -219,9 +195,12 @@ async def test_rights_in_one_namespace_are_enough_when_it_is_named(tmp_path: Pat
             assert set(follower.snapshot.namespaces) == {"shop"}
             assert {key[0] for key in follower.snapshot.services} == {"shop"}
         async with following(cluster, tmp_path, "t") as one:
-            error = await one.error()
-            assert isinstance(error, ClusterError)
-            assert "--namespace" in error.fix
+            follower = await one.synced()
+            assert follower.scope.namespaces == ("shop",), "found by asking"
+            assert known(follower.snapshot)["services"] == {
+                objects.parse_service(raw) for raw in cluster.objects("Service", "shop")
+            }
+            assert any("services" in text for text in follower.scope.missing)
 
 
 async def test_a_refused_token_ends_it_at_once(tmp_path: Path) -> None:

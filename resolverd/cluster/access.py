@@ -6,12 +6,13 @@ The value crosses process borders in memory only. Its ``repr`` shows no secret.
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import aiohttp
@@ -70,12 +71,28 @@ def open_session(access: Access) -> aiohttp.ClientSession:
     headers = {"Authorization": access.token} if access.token else {}
     return aiohttp.ClientSession(
         base_url=access.server + "/",
-        headers={"User-Agent": "resolverd", "Accept": "application/json", **headers},
-        connector=aiohttp.TCPConnector(limit=0, ssl=tls_context(access)),
+        headers={"User-Agent": "resolverd", "Accept": "application/json", "Accept-Encoding": "gzip", **headers},
+        connector=aiohttp.TCPConnector(limit=0, ssl=tls_context(access), socket_factory=_guarded_socket),
         proxy=access.proxy or None,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
         trust_env=False,
     )
+
+
+def _guarded_socket(info: tuple[Any, ...]) -> socket.socket:
+    """A socket that notices a peer which is silently gone: the kernel probes it while nothing else is sent."""
+    family, kind, protocol = info[:3]
+    made = socket.socket(family, kind, protocol)
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _GUARDS:
+        if (option := getattr(socket, name, None)) is not None:
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
+
+
+_GUARDS = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 20_000))
+"""Seconds, and milliseconds for the last: what was not acknowledged for so long ends the connection (tcp(7))."""
 
 
 @contextmanager

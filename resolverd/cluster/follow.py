@@ -7,19 +7,20 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from resolverd.cluster import kubeconfig
-from resolverd.cluster.access import Access
-from resolverd.cluster.client import ApiClient, ApiError, UnreachableError
+from resolverd.cluster.access import Access, shown
+from resolverd.cluster.client import ApiClient, ApiError, Load, UnreachableError
+from resolverd.cluster.kept import Kept
 from resolverd.cluster.kubeconfig import Invoker, KubeContext
+from resolverd.cluster.login import Login
 from resolverd.cluster.objects import Namespace
 from resolverd.cluster.ranges import Seen, discover
-from resolverd.cluster.snapshot import Change, Key, Kind, Snapshot, Touched, fold
+from resolverd.cluster.rights import CLUSTER_DNS_NAMESPACE, Scope, find_scope, named_scope
+from resolverd.cluster.snapshot import Change, Key, Kind, Snapshot, Touched, differing, everything, fold
 from resolverd.cluster.watch import WATCHED, Reflector
 from resolverd.errors import ResolverdError
 from resolverd.names import Address, Network
@@ -28,15 +29,19 @@ from resolverd.settings import ClusterSettings
 log = logging.getLogger(__name__)
 
 FIRST_ANSWER = 5.0
-"""Seconds an API server may stay unreachable at the start before that is the end of it."""
-REFRESH_EARLY = 60.0
-"""Seconds before their end at which credentials are renewed."""
-CHANGE_PAUSE = 1.0
-"""Shortest time between two readings of a kubeconfig that changes: a plugin may write to it whenever it is asked."""
-REFRESH_PAUSE = 15.0
-"""Shortest time between two renewals, in seconds: a refused credential must not become a hot loop."""
+"""Seconds an API server may stay unreachable at the start before that is the end of it, when nothing is known."""
 GATHER = 0.1
-"""Seconds in which changes are gathered while the first lists come in; afterwards they are passed on at once."""
+"""Seconds in which changes are gathered while the first lists come in."""
+PACE = 0.02
+"""Seconds from one batch to the next afterwards: a change alone is passed on at once, a storm costs little."""
+KEEP_PAUSE = 60.0
+"""Shortest time between two writings of the Snapshot to disk, in seconds."""
+KEEP_FIRST = 2.0
+"""Seconds after the first lists until the Snapshot is first written: then nobody waits for us."""
+RESCOPE_PAUSE = 60.0
+"""Shortest time between two askings which part of the cluster may be followed, in seconds."""
+AWAY = 3.0
+"""Seconds without the API server after which ``status`` says that it is away."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,134 +51,133 @@ class Follower:
     settings: ClusterSettings
     who: Invoker | None
     scratch: Path
-    """A folder for temporary folders."""
+    """A folder for temporary folders, and for the Snapshot that outlives us."""
     on_change: Callable[[tuple[Change, ...], Touched], None]
     """A batch was folded: ``snapshot`` and ``ranges`` are the new ones."""
     on_context: Callable[[KubeContext], None]
+    clock: Callable[[], float] = time.time
+    """Unix time, in seconds."""
     snapshot: Snapshot = field(default_factory=Snapshot)
-    context: KubeContext | None = None
     ranges: tuple[Network, ...] = ()
     """The cluster's own, as far as they are known."""
+    told_ranges: tuple[Network, ...] = ()
+    """What the cluster itself says they are."""
     api_servers: tuple[Address, ...] = ()
     """Addresses through which the API server is reached: its own, or the proxy's."""
     trouble: dict[str, ResolverdError] = field(default_factory=dict)
     """The last error of each kind that is failing now."""
     last_event: float = 0.0
     """Unix time, in seconds, of the last change; 0: none yet."""
+    heard: float = 0.0
+    """Unix time, in seconds, when the API server last gave us anything, or the kept Snapshot is of; 0: never."""
     events: int = 0
+    load: Load = field(default_factory=Load)
+    scope: Scope = field(default_factory=Scope)
     synced: asyncio.Event = field(default_factory=asyncio.Event)
+    """The lists are in: what is known is no older than the watches."""
+    context_note: str = ""
+    """What happened when the kubeconfig last changed."""
+    _login: Login = field(init=False)
+    _client: ApiClient | None = None
     _pending: dict[tuple[Kind, Key], Change] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _renew: asyncio.Event = field(default_factory=asyncio.Event)
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
-    """The kubeconfig is another one than was read last."""
-    _read_at: float = -CHANGE_PAUSE
-    _followed: KubeContext | None = None
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
+    """The session has to be another one, or the reflectors."""
+    _rescope: bool = False
+    """Whether to ask which part of the cluster may be followed."""
+    _rescoped: float = 0.0
+    """When that was last asked for, on the monotonic clock; 0: never."""
     _reflectors: list[Reflector] = field(default_factory=list)
     _began: float = 0.0
-    _told_ranges: tuple[Network, ...] = ()
-    """What the cluster itself says they are."""
     _seen: Seen = field(default_factory=Seen)
+    _silent_since: float = 0.0
+    """On the monotonic clock; 0: the API server is there."""
+
+    def __post_init__(self) -> None:
+        self._login = Login(self.settings, self.who, self.scratch, self.clock)
+
+    @property
+    def context(self) -> KubeContext | None:
+        return self._login.context
+
+    @property
+    def is_away(self) -> bool:
+        """Whether what is known is only what was known once."""
+        silent = self._silent_since and time.monotonic() - self._silent_since > AWAY
+        return self.snapshot.synced and (bool(silent) or not self.synced.is_set())
+
+    @property
+    def malformed(self) -> int:
+        """Objects that are there but cannot be read."""
+        return sum(len(reflector.malformed) for reflector in self._reflectors)
 
     async def run(self) -> None:
         """Follow until cancelled. Raises UsageError and ClusterError when the cluster cannot be followed at all."""
-        self._reflectors = self._make_reflectors()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._fold())
-            await self._load()
+            context = await self._login.load()
+            await self._restore(context)
+            await self._adopt_context(context, None)
+            tasks.create_task(self._keep_login())
+            tasks.create_task(self._keep())
             self._began = time.monotonic()
             while True:
-                renewed = time.monotonic()
-                if not await self._follow():
-                    continue
-                log.info("renewing the credentials of context %s", self.context.name if self.context else "?")
-                if self.synced.is_set():
-                    await self._pause(max(0.0, REFRESH_PAUSE - (time.monotonic() - renewed)))
-                await self._load()
+                await self._follow()
 
-    def _make_reflectors(self) -> list[Reflector]:
-        if not self.settings.namespaces:
-            return [Reflector(watched, self) for watched in WATCHED]
-        for name in self.settings.namespaces:
-            self.put(Change(Kind.NAMESPACE, ("", name), Namespace(name)))
-        namespaced = [watched for watched in WATCHED if watched.kind is not Kind.NAMESPACE]
-        return [Reflector(watched, self, name) for watched in namespaced for name in self.settings.namespaces]
+    # Credentials and sessions.
 
-    async def _load(self) -> None:
-        """Read the kubeconfig. A failure leaves the context in force, and a renewal keeps to it: only a kubeconfig
-        that was changed leads to another."""
-        before, changed = self.context, self._changed.is_set()
-        pinned = self.settings.context or (before.name if before and not changed else "")
-        self._changed.clear()
-        try:
-            self.context = await kubeconfig.load(self.settings.kubeconfig, pinned, self.scratch, self.who)
-        except ResolverdError as error:
-            if before is None:
-                raise
-            self.trouble["credentials"] = error
-            log.warning("%s", error)
-            return
-        self.trouble.pop("credentials", None)
-        self.api_servers = await _addresses(self.context.access)
-        self.on_context(self.context)
+    async def _keep_login(self) -> None:
+        """Renew the credentials when it is time; the watches go on meanwhile."""
+        while True:
+            await self._login.due()
+            before = self.context
+            log.info("renewing the credentials of context %s", before.name if before else "?")
+            try:
+                after = await self._login.load()
+            except ResolverdError as error:
+                self.trouble["credentials"] = error
+                log.warning("%s", error)
+                continue
+            self.trouble.pop("credentials", None)
+            await self._adopt_context(after, before)
 
-    async def _follow(self) -> bool:
-        """Run the reflectors until there is another way to the cluster, or another cluster. True: the credentials
-        have to be renewed for that; False: the context is a new one already."""
+    async def _adopt_context(self, context: KubeContext, before: KubeContext | None) -> None:
+        if before and (before.name, before.access.server) != (context.name, context.access.server):
+            where = f"{context.name} at {shown(context.access.server)}"
+            self.context_note = f"the kubeconfig changed: following {where}, no longer {before.name}"
+            log.warning("%s", self.context_note)
+            # Another server's versions mean nothing here; what was known stays, so that what is gone is found out.
+            for reflector in self._reflectors:
+                reflector.version = ""
+            self.told_ranges, self._seen, self._rescope = (), Seen(), self.scope.is_partial
+        self.api_servers = await _addresses(context.access)
+        self.on_context(context)
+        if self._client is None or not self._client.renew(context.access):
+            self._moved.set()
+        for reflector in self._reflectors:
+            reflector.poke()
+
+    async def _follow(self) -> None:
+        """Run the reflectors until they need another session."""
         if self.context is None:
             raise RuntimeError("followed without a context")
-        self._renew.clear()
-        if self._changed.is_set():  # while the last one was read
-            self._renew.set()
-        self._forget_versions(self.context)
-        async with ApiClient(self.context.access) as client:
-            tasks = [asyncio.create_task(reflector.run(client)) for reflector in self._reflectors]
-            tasks.append(asyncio.create_task(self._find_ranges(client)))
-            waiting = asyncio.create_task(self._until_renewal())
+        self._moved.clear()
+        async with ApiClient(self.context.access, self.load) as client:
+            self._client = client
+            tasks: list[asyncio.Task[None]] = []
+            waiting = asyncio.create_task(self._moved.wait())
             try:
+                await self._settle_scope(client)
+                tasks = [asyncio.create_task(reflector.run(client)) for reflector in self._reflectors]
+                tasks.append(asyncio.create_task(self._find_ranges(client)))
                 done, _ = await asyncio.wait([waiting, *tasks[:-1]], return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
-                return waiting.result()
             finally:
-                for task in (waiting, *tasks):
-                    task.cancel()
+                self._client = None
+                for each in (waiting, *tasks):
+                    each.cancel()
                 await asyncio.gather(waiting, *tasks, return_exceptions=True)
-
-    def _forget_versions(self, context: KubeContext) -> None:
-        """Another server's versions mean nothing here; what was known stays, so that what is gone is found out."""
-        before, self._followed = self._followed, context
-        if before is None or before.access.server == context.access.server:
-            return
-        for reflector in self._reflectors:
-            reflector.version = ""
-        if before.name != context.name:
-            self._told_ranges, self._seen = (), Seen()
-
-    async def _until_renewal(self) -> bool:
-        """Until the credentials end or are refused (True), or a changed kubeconfig has other ones (False)."""
-        while True:
-            expires = self.context.expires if self.context else None
-            try:
-                await asyncio.wait_for(
-                    self._renew.wait(), max(1.0, expires - REFRESH_EARLY - time.time()) if expires else None
-                )
-            except TimeoutError:
-                return True
-            if not self._changed.is_set():
-                return True
-            access = self.context.access if self.context else None
-            await asyncio.sleep(max(0.0, self._read_at + CHANGE_PAUSE - time.monotonic()))
-            self._read_at = time.monotonic()
-            self._renew.clear()
-            await self._load()
-            if self.context and self.context.access != access:
-                return False
-
-    async def _pause(self, longest: float) -> None:
-        """Wait, but not for longer than until the kubeconfig changes."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), longest)
 
     async def _find_ranges(self, client: ApiClient) -> None:
         try:
@@ -181,9 +185,82 @@ class Follower:
         except UnreachableError as error:
             log.debug("ranges: %s", error)
             return
-        if found != self._told_ranges:
-            self._told_ranges = found
+        if found != self.told_ranges:
+            self.told_ranges = found
             self._wake.set()
+
+    # Which part of the cluster.
+
+    async def _settle_scope(self, client: ApiClient) -> None:
+        """Decide what is followed: all, until that is refused."""
+        try:
+            if self._rescope and self.context:
+                self.scope = await find_scope(client, self.context.namespace)
+                self._rescope = False
+                log.warning("%s", _described(self.scope))
+            elif self.settings.namespaces and not self._reflectors:
+                self.scope = await named_scope(client, self.settings.namespaces)
+            elif self._reflectors:
+                return
+        except (ApiError, UnreachableError) as error:
+            self._rescope = False
+            if isinstance(error, ApiError) and not self.snapshot.synced:
+                raise
+            log.warning("which rights there are: %s", error)
+            if self._reflectors:
+                return
+            self.scope = Scope(self.settings.namespaces or None, not self.settings.namespaces)
+        self._set_reflectors()
+
+    def _set_reflectors(self) -> None:
+        """Reflectors for the scope, which know what the Snapshot has of it; the rest of it is forgotten."""
+        self._reflectors = list(_reflectors(self.scope, self))
+        for name in self.scope.namespaces or ():
+            self.put(Change(Kind.NAMESPACE, ("", name), Namespace(name)))
+        inside = set(self.scope.namespaces or ())
+        for change in everything(self.snapshot):
+            for reflector in self._reflectors:
+                is_its = change.kind is reflector.watched.kind and reflector.namespace in ("", change.key[0])
+                if is_its:
+                    reflector.known[change.key] = None
+                    break
+            else:
+                if self.scope.is_partial and (change.kind is not Kind.NAMESPACE or change.key[1] not in inside):
+                    self.put(Change(change.kind, change.key, None))
+        self._wake.set()
+
+    # The Snapshot.
+
+    async def _restore(self, context: KubeContext) -> None:
+        """Serve what a daemon before us knew, until the API server says how it is."""
+        kept = Kept.of(self.scratch, context.access)
+        found = await asyncio.to_thread(kept.read, self.clock())
+        if found is None:
+            return
+        changes, self.heard = found
+        self.snapshot, touched = fold(self.snapshot, changes, synced=True, serial=self._serial())
+        self._seen.look(changes)
+        self.ranges = self._seen.outside(())
+        log.warning("serving what was known %.0f s ago, until the first lists are in", self.clock() - self.heard)
+        self.on_change(changes, touched)
+
+    async def _keep(self) -> None:
+        """Write the Snapshot to disk now and then, when it is another one and is as the cluster is."""
+        written: Snapshot | None = None
+        await self.synced.wait()
+        await asyncio.sleep(KEEP_FIRST)
+        while True:
+            if self.snapshot is not written and not self.is_away and self.context:
+                written = self.snapshot
+                try:
+                    await asyncio.to_thread(Kept.of(self.scratch, self.context.access).write, written, self.clock())
+                except OSError as error:
+                    log.warning("the state of the cluster is not kept: %s", error.strerror)
+            await asyncio.sleep(KEEP_PAUSE)
+
+    def _serial(self) -> int:
+        """The serial of the next Snapshot; a clock that was set back does not set it back."""
+        return max(int(self.clock()), self.snapshot.serial)
 
     async def _fold(self) -> None:
         """Hand on what has gathered, as one batch."""
@@ -192,54 +269,102 @@ class Follower:
             if not self.synced.is_set():
                 await asyncio.sleep(GATHER)
             self._wake.clear()
-            changes, self._pending = tuple(self._pending.values()), {}
-            synced = all(reflector.listed for reflector in self._reflectors)
-            now = int(time.time())
-            self.snapshot, touched = fold(self.snapshot, changes, synced=synced, serial=now)
-            self._seen.look(changes)
-            before, self.ranges = self.ranges, self._told_ranges + self._seen.outside(self._told_ranges)
+            changes, self._pending = differing(self.snapshot, self._pending.values()), {}
+            listed = bool(self._reflectors) or self.scope.is_partial
+            listed = listed and all(reflector.listed for reflector in self._reflectors if self._counts(reflector))
+            synced = listed or self.snapshot.synced
+            self.snapshot, touched = fold(self.snapshot, changes, synced=synced, serial=self._serial())
+            before = self.ranges
+            if self._seen.look(changes) or self.told_ranges is not self._seen.asked:
+                self.ranges = self.told_ranges + self._seen.outside(self.told_ranges)
             if touched.synced or touched.services or touched.namespaces or before != self.ranges:
                 self.on_change(changes, touched)
-            if synced:
+            if listed:
                 self.synced.set()
+            await asyncio.sleep(PACE)
+
+    def _counts(self, reflector: Reflector) -> bool:
+        """Whether the Snapshot is not whole without ``reflector``."""
+        return not (reflector.labels and self.scope.follows_dns)
 
     # The Sink of the reflectors.
 
     def put(self, change: Change) -> None:
         self._pending[change.kind, change.key] = change
+        if change.kind is Kind.SERVICE and change.object and not self.scope.lists_namespaces:
+            self._derive_namespace(change.key[0])
         self.events += 1
-        self.last_event = time.time()
+        self.last_event = self.clock()
         self._wake.set()
 
+    def _derive_namespace(self, name: str) -> None:
+        """A namespace that we may not look at is there when something is in it."""
+        if name not in self.snapshot.namespaces and not self.scope.is_partial:
+            self._pending[Kind.NAMESPACE, ("", name)] = Change(Kind.NAMESPACE, ("", name), Namespace(name))
+
     def listed(self, reflector: Reflector) -> None:
-        self.trouble.pop(_named(reflector), None)
+        self.alive(reflector)
         self._wake.set()
 
     def alive(self, reflector: Reflector) -> None:
         self.trouble.pop(_named(reflector), None)
+        self._login.accepted()
+        self.heard = self.clock()
+        if self._silent_since:
+            self._silent_since = 0.0
+            for each in self._reflectors:
+                if each is not reflector:
+                    each.poke()
 
     def failed(self, reflector: Reflector, error: ApiError | UnreachableError) -> None:
         name = _named(reflector)
         if str(self.trouble.get(name)) != str(error):
             log.warning("watching %s: %s", name, error)
         self.trouble[name] = error
-        unauthorized = isinstance(error, ApiError) and error.status == 401
-        if unauthorized:
-            self._renew.set()
-        if not self.synced.is_set():
+        status = error.status if isinstance(error, ApiError) else 0
+        if status in (0, 429) or status >= 500:
+            self._silent_since = self._silent_since or time.monotonic()
+        if status == 401 or (isinstance(error, UnreachableError) and error.is_certificate):
+            self._login.refused()
+        if status == 403 and (self._rescope or self._may_rescope()):
+            self._rescope, self._rescoped = True, time.monotonic()
+            self._moved.set()
+        elif not self.snapshot.synced and self._counts(reflector):
             waited = time.monotonic() - self._began
-            hopeless = isinstance(error, ApiError) and error.status in (401, 403, 404)
-            if hopeless or waited > FIRST_ANSWER:
+            if status in (401, 403, 404) or waited > FIRST_ANSWER:
                 raise error
+
+    def _may_rescope(self) -> bool:
+        """Whether a refusal leads to asking what we may do: not when the user said what, and not again and again."""
+        waited = not self._rescoped or time.monotonic() - self._rescoped > RESCOPE_PAUSE
+        return waited and not (self.settings.namespaces or self.scope.is_partial)
 
     def renew(self) -> None:
         """Read the kubeconfig anew: somebody else was told that the credentials are not accepted."""
-        self._renew.set()
+        self._login.refused()
 
     def kubeconfig_changed(self) -> None:
-        """Read the kubeconfig anew: it is another one, and its current context, too, unless one was named."""
-        self._changed.set()
-        self._renew.set()
+        """The kubeconfig's files are not what they were: follow what they say now, unless the context is pinned."""
+        self._login.kubeconfig_changed()
+
+
+def _reflectors(scope: Scope, sink: Follower) -> list[Reflector]:
+    namespaced = [watched for watched in WATCHED if watched.kind is not Kind.NAMESPACE]
+    if scope.namespaces is None:
+        return [Reflector(watched, sink) for watched in (WATCHED if scope.lists_namespaces else namespaced)]
+    found = [Reflector(watched, sink, name) for watched in namespaced for name in scope.namespaces]
+    if scope.follows_dns and CLUSTER_DNS_NAMESPACE not in scope.namespaces:
+        dns = (Kind.SERVICE, Kind.SLICE)
+        labelled = [watched for watched in namespaced if watched.kind in dns]
+        found += [Reflector(watched, sink, CLUSTER_DNS_NAMESPACE, "k8s-app=kube-dns") for watched in labelled]
+    return found
+
+
+def _described(scope: Scope) -> str:
+    if scope.namespaces is None:
+        return "following services of the whole cluster; " + "; ".join(scope.missing)
+    names = ", ".join(scope.namespaces) or "no namespace"
+    return f"following {names}, all there are rights for; it may not: {'; '.join(scope.missing)}"
 
 
 def _named(reflector: Reflector) -> str:

@@ -68,6 +68,10 @@ class Endpoint:
     pod: str
     """Name of the pod behind it, in the slice's namespace; empty when it is no pod."""
 
+    def __reduce__(self) -> tuple[type[Endpoint], tuple[Any, ...]]:
+        """There may be a hundred thousand: this pickles them several times faster than a dataclass does by itself."""
+        return Endpoint, (self.addresses, self.hostname, self.ready, self.terminating, self.pod)
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointPort:

@@ -47,17 +47,29 @@ class Seen:
 
     def __init__(self) -> None:
         self._blocks: set[Network] = set()
+        self._texts: set[str] = set()
+        """Beginnings of IPv4 addresses whose block is known: most addresses need not be looked at closely."""
+        self.asked: tuple[Network, ...] | None = None
+        """What :meth:`outside` was last asked with."""
 
-    def look(self, changes: Iterable[Change]) -> None:
-        """Learn from new and changed objects."""
+    def look(self, changes: Iterable[Change]) -> bool:
+        """Learn from new and changed objects; whether there was anything to learn."""
+        before = len(self._blocks)
         for change in changes:
             for text in _addresses(change.object):
+                start = text.rpartition(".")[0]
+                if start in self._texts:
+                    continue
                 address = address_of(text)
                 if address is not None and _is_private(address):
                     self._blocks.add(ip_network((address, BLOCK[address.version]), strict=False))
+                    if address.version == 4:
+                        self._texts.add(start)
+        return len(self._blocks) != before
 
     def outside(self, known: tuple[Network, ...]) -> tuple[Network, ...]:
         """The blocks that no ``known`` range covers, in order."""
+        self.asked = known
         found = [block for block in self._blocks if not any(_covers(net, block) for net in known)]
         return tuple(sorted(found, key=lambda net: (net.version, net)))
 

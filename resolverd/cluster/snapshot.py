@@ -93,6 +93,21 @@ def fold(
     return Snapshot(namespaces, services, slices, by_service, now_synced, moment), touched
 
 
+def differing(snapshot: Snapshot, changes: Iterable[Change]) -> tuple[Change, ...]:
+    """Those of ``changes`` that change anything: a list that is read anew says mostly what is known."""
+    tables: Mapping[Kind, Mapping[Key, ClusterObject]] = {
+        Kind.SERVICE: snapshot.services,
+        Kind.SLICE: snapshot.slices,
+    }
+
+    def known(change: Change) -> ClusterObject | None:
+        if change.kind is Kind.NAMESPACE:
+            return snapshot.namespaces.get(change.key[1])
+        return tables[change.kind].get(change.key)
+
+    return tuple(change for change in changes if known(change) != change.object)
+
+
 def everything(snapshot: Snapshot) -> Iterator[Change]:
     """The changes that make ``snapshot`` out of an empty one."""
     for namespace in snapshot.namespaces.values():

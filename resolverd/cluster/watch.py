@@ -7,6 +7,7 @@ they came. Resume by resourceVersion; 410 leads to a new list and the difference
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -17,9 +18,11 @@ from typing import Any, Protocol
 from resolverd.errors import one_line
 
 from . import objects
-from .client import ApiClient, ApiError, Json, UnreachableError
-from .objects import ClusterObject, MalformedObjectError
-from .snapshot import Change, Key, Kind, key_of
+from .backoff import Backoff
+from .client import ApiClient, ApiError, UnreachableError
+from .objects import ClusterObject
+from .pages import Item, Page, mapping, number, read_item, read_page
+from .snapshot import Change, Key, Kind
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +30,11 @@ PAGE = 500
 """Objects a page, as kubectl asks for."""
 WATCH_SECONDS = (290, 580)
 """How long one watch lasts, drawn at random so that the watches of many clients do not end together."""
-BACKOFF = (0.2, 10.0)
-"""Seconds of pause after the first failure, doubled with each further one, and the longest pause; jittered."""
-
-STEADY = 5.0
-"""Seconds a watch must have lived for its end to be ordinary, and the next to start without a pause."""
+MOST_GONE = 10_000
+"""Deletions remembered, so that an older event does not bring the object back."""
+SILENCES = 2
+"""Watches in a row without a word, not even a bookmark, after which the version is not trusted: an API server that
+was restored from a backup may be silent about one from its future."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,52 +81,115 @@ class Reflector:
     watched: Watched
     sink: Sink
     namespace: str = ""
-    known: set[Key] = field(default_factory=set)
+    labels: str = ""
+    """A label selector; empty: everything."""
+    known: dict[Key, int | None] = field(default_factory=dict)
+    """What there is, and at which version."""
     version: str = ""
     """Where to resume; empty: list first."""
     listed: bool = False
-    malformed: int = 0
+    malformed: set[Key] = field(default_factory=set)
+    """What is there, but cannot be what it says it is."""
     restarts: int = 0
+    _gone: dict[Key, int | None] = field(default_factory=dict)
+    """What was deleted since the list or the last bookmark, and at which version."""
+    _floor: int = 0
+    """The version of the list or the last bookmark: whatever is older was known by then."""
+    _whole: bool = False
+    """Whether to list in one piece: the pages did not come before they expired."""
+    _silences: int = 0
+    _backoff: Backoff = field(default_factory=Backoff)
+    _poked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, client: ApiClient) -> None:
         """Follow until cancelled. What was known stays known for the next run, with another client say."""
-        failures = 0
         while True:
             began = time.monotonic()
+            error: ApiError | UnreachableError | None = None
             try:
                 if not self.version:
                     await self._list(client)
                 await self._watch(client)
-            except (ApiError, UnreachableError) as error:
+            except (ApiError, UnreachableError) as caught:
+                error = caught
                 self.restarts += 1
-                if isinstance(error, ApiError) and error.status == 410:
-                    log.info("%s: the version is gone, listing anew", self.watched.kind)
-                    self.version = ""
-                else:
-                    self.sink.failed(self, error)
-            failures = 0 if time.monotonic() - began > STEADY else failures + 1
-            if failures:
-                await asyncio.sleep(_pause(failures))
+                self._look_into(error)
+            pause = self._backoff.pause(error, time.monotonic() - began)
+            await self._rest(pause, asked_for=isinstance(error, ApiError) and bool(error.retry_after))
+
+    def poke(self) -> None:
+        """Try again now: the server was reached by somebody else, or the credentials are new."""
+        self._poked.set()
+
+    async def _rest(self, pause: float, *, asked_for: bool) -> None:
+        self._poked.clear()
+        if asked_for:
+            await asyncio.sleep(pause)
+            return
+        # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the event.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._poked.wait()
+
+    def _look_into(self, error: ApiError | UnreachableError) -> None:
+        """Decide whether the version can be resumed from, and say what went wrong."""
+        if isinstance(error, ApiError) and error.status == 410:
+            log.info("%s: the version is gone, listing anew", self.watched.kind)
+            self.version = ""
+            return
+        self.sink.failed(self, error)
+        if isinstance(error, ApiError):
+            # A version the server cannot read or has not reached (after a restore, say) will not get better.
+            # Of what is refused, broken or too busy a list would be the same, and cost more.
+            if error.status in (400, 504) or "resourceVersion" in error.why:
+                self.version = ""
+        elif error.is_silence:
+            self._silences += 1
+            if self._silences >= SILENCES:
+                self.version, self._silences = "", 0
+
+    def _heard(self) -> None:
+        """The server gave us something."""
+        self._silences = 0
+        self.sink.alive(self)
 
     async def _list(self, client: ApiClient) -> None:
-        path, found, token = self.watched.path(self.namespace), set[Key](), ""
+        """Take in the whole list, and delete what it does not have. Raises ApiError (410: a page expired)."""
+        found: dict[Key, int | None] = {}
+        bad: set[Key] = set()
+        token, whole, self._whole = "", self._whole, False
         while True:
-            page = await client.get(path, {"limit": str(PAGE), **({"continue": token} if token else {})})
-            metadata = _mapping(page.get("metadata"))
-            items = page.get("items")
-            for raw in items if isinstance(items, list) else ():
-                if (item := self._parse(raw)) is not None:
-                    found.add(key_of(item))
-                    self.sink.put(Change(self.watched.kind, key_of(item), item))
-            token = str(metadata.get("continue") or "")
+            try:
+                page = await self._page(client, token, whole)
+            except ApiError as error:
+                self._whole = error.status == 410
+                raise
+            for item in page.items:
+                found[item.key] = item.version
+                if item.object is None:
+                    self._complain(item, bad)
+                    self.sink.put(Change(self.watched.kind, item.key, None))
+                else:
+                    self.sink.put(Change(self.watched.kind, item.key, item.object))
+            self._heard()
+            token = page.token
             if not token:
                 break
-        for key in self.known - found:
+        for key in self.known.keys() - found.keys():
             self.sink.put(Change(self.watched.kind, key, None))
-        self.known = found
-        self.version = str(metadata.get("resourceVersion") or "")
+        self.known, self.malformed, self._gone = found, bad, {}
+        self.version, self._floor = page.version, number(page.version) or 0
         self.listed = True
         self.sink.listed(self)
+
+    async def _page(self, client: ApiClient, token: str, whole: bool) -> Page:
+        parameters = {} if whole else {"limit": str(PAGE)}
+        parameters |= {"continue": token} if token else {}
+        data = await client.fetch(self.watched.path(self.namespace), parameters | self._selector())
+        try:
+            return await asyncio.to_thread(read_page, data, self.watched.parse)
+        except (ValueError, RecursionError) as error:
+            raise client.unusable(error) from error
 
     async def _watch(self, client: ApiClient) -> None:
         parameters = {
@@ -132,51 +198,69 @@ class Reflector:
             "timeoutSeconds": str(random.randint(*WATCH_SECONDS)),  # noqa: S311  # spreading load, no secret
         }
         path = self.watched.path(self.namespace)
-        async for event in client.watch(path, parameters, lambda: self.sink.alive(self)):
+        async for event in client.watch(path, parameters | self._selector(), self._opened):
             kind, raw = event.get("type"), event.get("object")
             if kind == "ERROR":
-                raise _watch_error(_mapping(raw))
-            self._take(str(kind), raw)
-            version = _mapping(_mapping(raw).get("metadata")).get("resourceVersion")
-            if isinstance(version, str) and version:
-                self.version = version
+                raise _watch_error(mapping(raw))
+            self._silences = 0
+            self._backoff.succeeded()
+            if kind == "BOOKMARK":
+                self._mark(raw)
+            elif kind in ("ADDED", "MODIFIED", "DELETED") and (item := read_item(raw, self.watched.parse)):
+                self._take(item, is_gone=kind == "DELETED")
 
-    def _take(self, kind: str, raw: Any) -> None:
-        if kind not in ("ADDED", "MODIFIED", "DELETED"):
+    def _opened(self) -> None:
+        self.sink.alive(self)
+
+    def _selector(self) -> dict[str, str]:
+        return {"labelSelector": self.labels} if self.labels else {}
+
+    def _mark(self, raw: Any) -> None:
+        """A bookmark: all up to its version has been said. ApiError 410 when it lies before what we know."""
+        version = mapping(mapping(raw).get("metadata")).get("resourceVersion")
+        reached = number(version)
+        if reached is not None and reached < self._floor:
+            raise ApiError("watch", f"the server went back from version {self._floor} to {reached}", status=410)
+        if isinstance(version, str) and version:
+            self._resume_from(version)
+            self._floor, self._gone = reached or 0, {}
+        self.sink.alive(self)
+
+    def _take(self, item: Item, *, is_gone: bool) -> None:
+        """An event, unless it says less than is known: one that came twice, or too late."""
+        last = self.known.get(item.key, self._gone.get(item.key, self._floor))
+        if item.version is not None and last is not None and item.version <= last:
             return
-        item = self._parse(raw)
-        if item is None:
-            return
-        key = key_of(item)
-        if kind == "DELETED":
-            self.known.discard(key)
+        if item.version is not None:
+            self._resume_from(str(item.version))
+        self.malformed.discard(item.key)
+        if is_gone:
+            self.known.pop(item.key, None)
+            self._gone[item.key] = item.version
+            if len(self._gone) > MOST_GONE:
+                del self._gone[next(iter(self._gone))]
         else:
-            self.known.add(key)
-        self.sink.put(Change(self.watched.kind, key, None if kind == "DELETED" else item))
+            self._gone.pop(item.key, None)
+            self.known[item.key] = item.version
+            if item.object is None:
+                self._complain(item, self.malformed)
+        self.sink.put(Change(self.watched.kind, item.key, None if is_gone else item.object))
 
-    def _parse(self, raw: Any) -> ClusterObject | None:
-        try:
-            item = self.watched.parse(_mapping(raw))
-        except MalformedObjectError as error:
-            self.malformed += 1
-            name = one_line(str(_mapping(_mapping(raw).get("metadata")).get("name", "?")))
-            log.warning("%s %s skipped: %s", self.watched.kind, name, one_line(str(error)))
-            return None
-        return item
+    def _resume_from(self, version: str) -> None:
+        """Go on from ``version`` after the next interruption, unless a later one was seen."""
+        before, after = number(self.version), number(version)
+        if before is None or after is None or after > before:
+            self.version = version
+
+    def _complain(self, item: Item, bad: set[Key]) -> None:
+        bad.add(item.key)
+        if item.key not in self.malformed or bad is self.malformed:
+            named = one_line("/".join(filter(None, item.key)))
+            log.warning("%s %s skipped: %s", self.watched.kind, named, one_line(item.why))
 
 
-def _mapping(value: Any) -> Json:
-    return value if isinstance(value, dict) else {}
-
-
-def _watch_error(status: Json) -> ApiError:
+def _watch_error(status: dict[str, Any]) -> ApiError:
     code = status.get("code")
     return ApiError(
         "watch", str(status.get("message") or "an error event"), status=code if isinstance(code, int) else 500
     )
-
-
-def _pause(failures: int) -> float:
-    shortest, longest = BACKOFF
-    ceiling: float = min(longest, shortest * 2 ** min(failures - 1, 16))
-    return random.uniform(ceiling / 2, ceiling)  # noqa: S311  # jitter, no secret

@@ -92,7 +92,7 @@ class DemoCluster:
         pods = _pools(POD_NETWORKS[:families])
         self._controllers = Controllers(self._registry, self._servers, pods, traits.linger)
         habits = Habits(traits.streaming_lists, traits.bookmark_interval)
-        api = ApiServer(self._registry, self._servers, Rights(traits.tokens), self.faults, habits)
+        self._api = api = ApiServer(self._registry, self._servers, Rights(traits.tokens), self.faults, habits)
         self._runner = web.AppRunner(
             api.application(), access_log=None, handler_cancellation=True, shutdown_timeout=0.5
         )
@@ -117,6 +117,11 @@ class DemoCluster:
     def server(self) -> str:
         """The URL of the API."""
         return f"http://{self._host}:{self._port}"
+
+    @property
+    def asked(self) -> list[tuple[str, str]]:
+        """Method and path, with its query, of the latest requests."""
+        return list(self._api.asked)
 
     @property
     def version(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -50,6 +51,8 @@ class ApiServer:
         self._rights = rights
         self._faults = faults
         self._habits = habits
+        self.asked: deque[tuple[str, str]] = deque(maxlen=10_000)
+        """Method and path, with its query, of the latest requests."""
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=_LARGEST_BODY)
@@ -58,10 +61,15 @@ class ApiServer:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         try:
-            await self._faults.admit()
+            self.asked.append((request.method, request.path_qs))
+            await self._faults.admit(request)
             response = await self._answer(request)
+            if isinstance(response, web.Response):
+                response = await self._faults.spoil(request, response)
         except StatusError as error:
             response = _json(error.body(), error.code)
+            if pause := (error.details or {}).get("retryAfterSeconds"):
+                response.headers["Retry-After"] = str(pause)
         if not response.prepared:
             response.headers.setdefault("Audit-Id", str(uuid4()))
         return response

@@ -44,6 +44,7 @@ class Watch:
         self._faults = faults
         self._habits = habits
         self._shape = shape
+        self._request: web.Request
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Stream the events. Failures after the 200 arrive as ERROR events, as the real server sends them."""
@@ -52,6 +53,7 @@ class Watch:
         )
         response.enable_chunked_encoding()
         await response.prepare(request)
+        self._request = request
         with self._faults.stream(request):
             try:
                 if self._options.initial_events and not self._habits.streaming_lists:
@@ -70,8 +72,9 @@ class Watch:
         bookmark = next(bookmarks)
         while (now := loop.time()) < end:
             moved, seen = self._store.moved, self._store.version
-            for event in self._store.since(cursor):
-                await self._send_event(response, event)
+            lines = [line for event in self._store.since(cursor) if (line := self._line(event))]
+            if lines:
+                await self._faults.write(self._request, response, lines)
             cursor = max(cursor, seen)
             if now >= bookmark:
                 await self._send(response, "BOOKMARK", self._bookmark(cursor))
@@ -98,16 +101,15 @@ class Watch:
             await self._send(response, "BOOKMARK", end)
         return cursor
 
-    async def _send_event(self, response: web.StreamResponse, event: Event) -> None:
+    def _line(self, event: Event) -> bytes | None:
         """An object that begins or ceases to be selected is added or deleted, for this watch."""
         if event.resource is not self._options.target.resource:
-            return
+            return None
         before = event.before is not None and self._options.selects(event.before)
         after = event.type != "DELETED" and self._options.selects(event.object)
         if after:
-            await self._send(response, "MODIFIED" if before else "ADDED", event.object)
-        elif before:
-            await self._send(response, "DELETED", event.object)
+            return _encoded("MODIFIED" if before else "ADDED", self._shape(event.object))
+        return _encoded("DELETED", self._shape(event.object)) if before else None
 
     def _bookmark_times(self, start: float, end: float) -> Iterator[float]:
         """Every minute or as is the habit, and two and one seconds before the end, as the real server sends them."""
@@ -132,9 +134,16 @@ class Watch:
         return {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata, **empty}
 
     async def _send(self, response: web.StreamResponse, kind: str, raw: Raw) -> None:
-        await self._faults.pass_gate()
         shown = raw if kind in ("ERROR", "BOOKMARK") else self._shape(raw)
-        await response.write(json.dumps({"type": kind, "object": shown}, separators=(",", ":")).encode() + b"\n")
+        if kind == "ERROR":
+            await self._faults.pass_gate()
+            await response.write(_encoded(kind, shown))
+        else:
+            await self._faults.write(self._request, response, [_encoded(kind, shown)])
+
+
+def _encoded(kind: str, shown: Raw) -> bytes:
+    return json.dumps({"type": kind, "object": shown}, separators=(",", ":")).encode() + b"\n"
 
 
 def _no_streaming_lists() -> StatusError:

@@ -14,13 +14,10 @@ import gc
 import logging
 import os
 import socket
-from collections.abc import Iterator
 
 from resolverd import logs
 from resolverd.channel import Channel
-from resolverd.cluster.objects import EndpointSlice
-from resolverd.cluster.snapshot import Change
-from resolverd.feed import Ask, Feed, Outdated, Ready
+from resolverd.feed import Ask, Feed, Outdated, Ready, parts
 from resolverd.reporting import Reporter
 
 from .cluster_dns import ClusterDns
@@ -36,34 +33,22 @@ log = logging.getLogger(__name__)
 
 NICE = -10
 """Ten times the weight of an ordinary process."""
-SLICE = 2000
-"""Objects and endpoints folded in one turn of the loop, during which nothing is answered: a few milliseconds."""
+MANY = 20
+"""Changes in a feed after which what is known is taken from the collector's sight: looking through it takes long."""
+SLICE = 125
+"""Objects and endpoints folded in one turn of the loop, during which nothing is answered: two milliseconds at most."""
 
 
 async def take_in(responder: Responder, feed: Feed) -> None:
     """Fold ``feed`` in slices; it counts as in step when the last one is in."""
     before = responder.index.snapshot
-    *first, last = list(_slices(feed.changes)) or [()]
+    *first, last = list(parts(feed.changes, SLICE)) or [()]
     for changes in first:
         responder.fold(changes, synced=before.synced and feed.synced, serial=before.serial)
         await asyncio.sleep(0)
     responder.fold(last, synced=feed.synced, serial=feed.serial)
-    if first:
+    if len(feed.changes) >= MANY:
         gc.freeze()
-
-
-def _slices(changes: tuple[Change, ...]) -> Iterator[tuple[Change, ...]]:
-    """``changes`` in parts of about ``SLICE`` objects and endpoints."""
-    part: list[Change] = []
-    size = 0
-    for change in changes:
-        part.append(change)
-        size += 1 + (len(change.object.endpoints) if isinstance(change.object, EndpointSlice) else 0)
-        if size >= SLICE:
-            yield tuple(part)
-            part, size = [], 0
-    if part:
-        yield tuple(part)
 
 
 def report(responder: Responder, forwarder: Forwarder, lost: int) -> dict[str, object]:
@@ -87,6 +72,8 @@ async def _receive(channel: Channel, responder: Responder, forwarder: Forwarder,
             if responder.outdated:
                 responder.outdated = False
                 await channel.send(Outdated())
+            # The next message may have arrived already, and reading it would not give way to any question.
+            await asyncio.sleep(0)
         elif isinstance(message, Ask):
             reporter.ask()
         else:

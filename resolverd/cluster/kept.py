@@ -1,0 +1,122 @@
+"""The last Snapshot on disk: what a daemon that was killed knew, for the one that starts while the API is away.
+
+One file per cluster (server and authorities), of lines of JSON, compressed, mode 0600, put in place whole. It is read
+with the parsers of the API's own answers and trusted no more than those.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import logging
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resolverd.state import SNAPSHOT
+
+from .access import Access
+from .pages import mapping, read_item
+from .snapshot import Change, Snapshot, everything
+from .watch import WATCHED
+from .written import written
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+LONGEST = 24 * 3600.0
+"""Seconds after which a Snapshot is too old to be served."""
+MAX_LINE = 4 * 1024 * 1024
+"""Octets of one object's line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The file of one cluster."""
+
+    folder: Path
+    identity: str
+
+    @classmethod
+    def of(cls, folder: Path, access: Access) -> Kept:
+        """The file for the cluster behind ``access``: another server or other authorities are another cluster."""
+        digest = hashlib.sha256(f"{access.server}\0{access.ca_pem}".encode()).hexdigest()
+        return cls(folder, digest[:16])
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"{SNAPSHOT}{self.identity}.json.gz"
+
+    def write(self, snapshot: Snapshot, now: float) -> None:
+        """Put ``snapshot``, known at ``now`` (Unix seconds), in the place of the last one. OSError."""
+        descriptor, name = tempfile.mkstemp(prefix=SNAPSHOT, suffix=".new", dir=self.folder)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0) as packed:
+                    for line in self._lines(snapshot, now):
+                        packed.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(self.path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        for other in self.folder.glob(f"{SNAPSHOT}*"):
+            if other != self.path:
+                other.unlink(missing_ok=True)
+
+    def _lines(self, snapshot: Snapshot, now: float) -> Iterator[Any]:
+        yield {"format": FORMAT, "identity": self.identity, "time": now}
+        count = 0
+        for change in everything(snapshot):
+            raw = written(change.object) if change.object is not None else None
+            if raw is not None:
+                count += 1
+                yield [str(change.kind), raw]
+        yield {"end": count}
+
+    def read(self, now: float) -> tuple[tuple[Change, ...], float] | None:
+        """What was kept, and when (Unix seconds); None when there is nothing that may be served."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                _check_owner(os.fstat(descriptor))
+                with gzip.GzipFile(fileobj=file) as packed:
+                    return self._parse(packed, now)
+        except FileNotFoundError:
+            return None
+        except (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
+            log.warning("%s is not used: %s", self.path, str(error) or type(error).__name__)
+            return None
+
+    def _parse(self, packed: gzip.GzipFile, now: float) -> tuple[tuple[Change, ...], float] | None:
+        head = json.loads(packed.readline(MAX_LINE))
+        if head["format"] != FORMAT or head["identity"] != self.identity:
+            raise ValueError("it is of another version or another cluster")
+        moment = float(head["time"])
+        if not -60 < now - moment < LONGEST:
+            raise ValueError(f"it is of another time ({(now - moment) / 3600:.0f} h ago)")
+        parsers = {str(watched.kind): watched for watched in WATCHED}
+        changes: list[Change] = []
+        while True:
+            line = json.loads(packed.readline(MAX_LINE))
+            if isinstance(line, dict):
+                if line["end"] != len(changes):
+                    raise ValueError("it is not whole")
+                return tuple(changes), moment
+            kind, raw = line
+            item = read_item(mapping(raw), parsers[kind].parse)
+            if item is None or item.object is None:
+                raise ValueError("it holds what is no object")
+            changes.append(Change(parsers[kind].kind, item.key, item.object))
+
+
+def _check_owner(found: os.stat_result) -> None:
+    """Nobody else may have written it. ValueError."""
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ValueError("somebody else may have written it")

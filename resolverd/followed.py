@@ -1,0 +1,79 @@
+"""What ``status`` says of the cluster that is followed: is it there, how old is what is known, what may we not do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from resolverd.check import Check
+from resolverd.cluster.follow import Follower
+from resolverd.settings import ClusterSettings
+
+RBAC = "resolverd rbac prints the role that is needed"
+
+
+def checks(follower: Follower) -> Iterator[Check]:
+    """Whether the cluster is followed, and whether that is all of it."""
+    trouble = next(iter(follower.trouble.values()), None)
+    fix = trouble.fix if trouble else ""
+    if follower.is_away:
+        why = trouble.why if trouble else "the first lists are on the way"
+        age = _ago(follower.clock() - follower.heard)
+        yield Check("cluster", False, f"away, answers are as of {_moment(follower.heard)}, {age} ago: {why}", fix)
+    elif trouble:
+        yield Check("cluster", False, trouble.why, fix)
+    else:
+        synced = follower.synced.is_set()
+        yield Check("cluster", synced, "followed" if synced else "the first lists are on the way")
+    scope = follower.scope
+    if scope.missing:
+        yield Check("rights", True, f"follows {_followed(follower)}; may not {'; '.join(scope.missing)}", RBAC)
+    if follower.malformed:
+        yield Check("objects", True, f"{follower.malformed} objects are malformed and left out; the log names them")
+
+
+def part(follower: Follower, settings: ClusterSettings) -> dict[str, Any]:
+    """Keys of the cluster's part of the status document, besides the contract's."""
+    scope = follower.scope
+    return {
+        "away": follower.is_away,
+        "age": round(max(0.0, follower.clock() - follower.heard), 1) if follower.heard and follower.is_away else 0,
+        "requests": follower.load.requests,
+        "watches": follower.load.watches,
+        "malformed": follower.malformed,
+        "follows": "all" if scope.namespaces is None else list(scope.namespaces),
+        "follows-because": "cluster.namespaces"
+        if settings.namespaces
+        else "access reviews"
+        if scope.missing
+        else "auto",
+        "missing-rights": list(scope.missing),
+        "note": follower.context_note,
+    }
+
+
+def _because(follower: Follower, settings: ClusterSettings) -> str:
+    if settings.namespaces:
+        return "cluster.namespaces"
+    return "access reviews" if follower.scope.missing else "nothing was refused"
+
+
+def _followed(follower: Follower) -> str:
+    namespaces = follower.scope.namespaces
+    return "services everywhere" if namespaces is None else ", ".join(namespaces) or "nothing"
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _ago(seconds: float) -> str:
+    minutes = int(seconds) // 60
+    return (
+        f"{minutes // 60} h {minutes % 60} min"
+        if minutes >= 60
+        else f"{minutes} min"
+        if minutes
+        else f"{seconds:.0f} s"
+    )
