@@ -136,6 +136,8 @@ class Tunnel:
             "not-routed": [{"net": str(net), "reason": why} for net, why in self._routes.skipped.items()],
             "streams": len(flows),
             "bytes": self._gate.carried + sum(flow.up + flow.down for flow in flows),
+            "turned-away": self._gate.turned_away,
+            "refused": self._finder.refusals.values(),
             "dropped": dict(self._copying.dropped),
         }
 
