@@ -95,6 +95,12 @@ class TargetIndex:
         service = self._service_of(self._owners.get(address, ()), address)
         return service if service is not None and service.session_affinity == "ClientIP" else None
 
+    def is_dns(self, address: Address) -> bool:
+        """Whether ``address`` is a DNS service's, which answers at port 53 over UDP and over TCP."""
+        service = self._service_of(self._owners.get(address, ()), address)
+        ports = {(p.port, p.protocol) for p in service.ports} if service is not None else set()
+        return {(53, "UDP"), (53, "TCP")} <= ports
+
     def is_alive(self, address: Address) -> bool:
         """Whether something that is ready stands behind ``address``: then it answers an echo request."""
         owners = self._owners.get(address, frozenset())

@@ -23,6 +23,7 @@ from resolverd.host import HostRoutes
 from resolverd.reporting import Reporter
 
 from .copying import CopyLoop
+from .dns_over_tcp import DnsOverTcp
 from .finding import StreamFinder
 from .gate import Gate, Wires
 from .holds_server import HoldsServer
@@ -52,6 +53,7 @@ class Tunnel:
         self._copying = CopyLoop(options.tun, namespace.tun, self._finder.index.is_alive)
         wires = Wires(inward=self._copying.inward, back=self._copying.back)
         self._gate = Gate(self._finder.open, namespace, wires, most=_most_flows())
+        self._dns = DnsOverTcp(self._finder.index.is_dns, self._finder.open, self._copying.back)
         self._netlink = Netlink()
         self._routes = RouteKeeper(self._netlink, options.ifindex, time.monotonic)
         self._holds = (
@@ -62,7 +64,7 @@ class Tunnel:
 
     async def run(self) -> None:
         """Until the channel ends. Raises ResolverdError when the device is gone."""
-        self._copying.start(self._gate.admit)
+        self._copying.start(self._gate.admit, self._dns.take)
         await self._channel.send(Ready(NAME))
         tasks = [
             asyncio.create_task(part) for part in (self._receive(), self._reporter.run(), self._tidy(), self._ask())
@@ -83,6 +85,7 @@ class Tunnel:
         self._copying.stop()
         if self._holds:
             self._holds.close()
+        await self._dns.close()
         await self._gate.close()
         await self._finder.close()
         self._netlink.close()
