@@ -238,6 +238,7 @@ class Daemon:
         facts = ClusterFacts(
             domain=self._domain,
             ranges=self._follower.ranges,
+            observed=self._follower.observed,
             namespace=context.namespace,
             server=host.listening.server,
             link=host.device.name if host.device else "",
@@ -279,6 +280,7 @@ class Daemon:
         never = [{"net": str(net), "reason": reason} for net, reason in self._plan.routes.never]
         part: dict[str, Any] = {"device": device.name if device else "", "transport": "", "state": "off"}
         part |= {"routes": [], "streams": 0}
+        part["ranges"] = [{"net": str(net), "source": source} for net, source in self._plan.routes.sources]
         return {**part, "never-proxy": never, **self._reports["tunnel"]}
 
     def _checks(self) -> Iterator[Check]:

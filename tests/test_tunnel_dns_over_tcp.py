@@ -153,10 +153,11 @@ async def test_a_server_that_never_answers_is_asked_twice() -> None:
     scene = Scene()
     relay = scene.relay()
     relay.take(datagram(query("one.example")))
-    for number in (1, 2):
-        await eventually(lambda count=number: len(scene.opened) == count and bool(scene.opened[-1].sent))
-        scene.opened[-1].incoming.put_nowait(b"")
-    await eventually(lambda: scene.opened[-1].closed)
+    await eventually(lambda: bool(scene.opened) and bool(scene.opened[0].sent))
+    scene.opened[0].incoming.put_nowait(b"")
+    await eventually(lambda: len(scene.opened) == 2 and bool(scene.opened[1].sent))
+    scene.opened[1].incoming.put_nowait(b"")
+    await eventually(lambda: scene.opened[1].closed)
     await asyncio.sleep(0.01)
     assert len(scene.opened) == 2
     await relay.close()

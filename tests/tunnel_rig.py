@@ -88,7 +88,7 @@ class Rig:
         async def address(raw: dict[str, Any], asked: int) -> tuple[str, int]:
             return server if (raw["metadata"]["name"], asked) == (pod, port) else await before(raw, asked)
 
-        servers.address = address  # type: ignore[method-assign]
+        vars(servers)["address"] = address
 
     def descriptors(self) -> int:
         """How many it has open."""

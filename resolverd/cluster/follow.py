@@ -166,6 +166,11 @@ class Follower:
             if synced:
                 self.synced.set()
 
+    @property
+    def observed(self) -> tuple[Network, ...]:
+        """Those of ``ranges`` that the cluster did not tell us."""
+        return tuple(network for network in self.ranges if network not in self._told_ranges)
+
     # The Sink of the reflectors.
 
     def put(self, change: Change) -> None:

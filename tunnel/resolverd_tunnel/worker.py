@@ -30,6 +30,7 @@ from .holds_server import HoldsServer
 from .host_routes import RouteKeeper
 from .namespace import PrivateNamespace
 from .netlink import Netlink
+from .network_changes import NetworkChanges
 from .transport import named
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Tunnel:
         self._dns = DnsOverTcp(self._finder.index.is_dns, self._finder.open, self._copying.back)
         self._netlink = Netlink()
         self._routes = RouteKeeper(self._netlink, options.ifindex, time.monotonic)
+        self._changes = NetworkChanges(options.ifindex, self._on_network_change)
         self._holds = (
             HoldsServer(socket.socket(fileno=options.holds), self._routes.hold) if options.holds >= 0 else None
         )
@@ -83,6 +85,7 @@ class Tunnel:
 
     async def _close(self) -> None:
         self._copying.stop()
+        self._changes.close()
         if self._holds:
             self._holds.close()
         await self._dns.close()
@@ -127,6 +130,12 @@ class Tunnel:
             await self._channel.send(Unauthorized())
             await asyncio.sleep(UNAUTHORIZED_INTERVAL)
 
+    def _on_network_change(self) -> None:
+        try:
+            self._routes.look()
+        except OSError as error:
+            log.error("following the host's routes: %s", error.strerror)
+
     def _on_unauthorized(self) -> None:
         self._unauthorized.set()
 
@@ -135,8 +144,8 @@ class Tunnel:
         return {
             "state": self._finder.state,
             "transport": self._transport_name,
-            "routes": [f"{address}/{address.max_prefixlen}" for address in self._routes.present],
-            "not-routed": [{"net": str(net), "reason": why} for net, why in self._routes.skipped.items()],
+            "routes": self._routes.shown(),
+            "not-routed": self._routes.not_routed(),
             "streams": len(flows),
             "bytes": self._gate.carried + sum(flow.up + flow.down for flow in flows),
             "turned-away": self._gate.turned_away,
