@@ -299,6 +299,13 @@ class Daemon:
             fix = "restart it: resolverd down, resolverd up" if silent else ""
             healthy = worker.ready.is_set() and not silent
             yield Check(f"{worker.name}-process", healthy, f"{state}, {worker.restarts} restarts", fix)
+        if self._tunnel:
+            yield _tunnel_check(str(self._reports["tunnel"].get("state", "starting")))
+
+
+def _tunnel_check(state: str) -> Check:
+    """Whether anything can be carried, by what the tunnel process says of itself."""
+    return Check("tunnel", state in ("ready", "direct", "starting"), state, "is the cluster up, and the VPN to it?")
 
 
 def _first(errors: BaseExceptionGroup) -> BaseException:

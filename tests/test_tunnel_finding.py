@@ -43,12 +43,16 @@ class FakeTransport:
     closed: bool = False
     name: str = "fake"
     trouble: str = ""
+    hurried: int = 0
 
     async def open(self, target: Target) -> Stream:
         self.asked.append(target)
         if target.pod in self.broken:
             raise self.broken[target.pod]
         return cast(Stream, (self.access, target))
+
+    def hurry(self) -> None:
+        self.hurried += 1
 
     async def retire(self) -> None:
         await self.idle.wait()
@@ -187,6 +191,17 @@ async def test_new_credentials_are_for_new_connections() -> None:
     assert not scene.made[0].closed
     await finder.close()
     assert all(transport.closed for transport in scene.made)
+
+
+async def test_every_transport_is_told_to_hurry() -> None:
+    scene = Scene()
+    finder = scene.finder()
+    finder.hurry()
+    finder.reach(FIRST)
+    finder.reach(SECOND)
+    finder.hurry()
+    assert [transport.hurried for transport in scene.made] == [1, 1]
+    await finder.close()
 
 
 async def test_credentials_that_cannot_be_used_are_no_end() -> None:

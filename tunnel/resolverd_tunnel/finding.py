@@ -75,6 +75,11 @@ class StreamFinder:
             self._unusable = one_line(f"the credentials cannot be used: {error}")
             log.error("%s", self._unusable)
 
+    def hurry(self) -> None:
+        """The host has woken up, or changed networks."""
+        for transport in (*self._old.values(), *([self._transport] if self._transport else [])):
+            transport.hurry()
+
     async def open(self, ends: Opening) -> Stream:
         """A stream to a pod behind ``ends``. ConnectionRefusedError, TransportError, NotYetError."""
         try:
