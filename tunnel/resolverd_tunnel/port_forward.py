@@ -88,7 +88,7 @@ class PortForward:
             raise self._not_forwarded(target, error.status) from error
         except ConnectionRefusedError:  # the pod's; what aiohttp cannot reach has errors of its own
             raise
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a proxy of a kind it does not speak
             self._pulse.hurry()
             raise self._failed(_reason(error)) from error
         self._trouble = ""
@@ -157,7 +157,7 @@ class PortForward:
                 "version", server_hostname=self._server_hostname, headers={"Connection": "close"}
             ) as response:
                 return f"the API server answered {response.status}" if response.status >= 500 else ""
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, ValueError) as error:
             raise OSError(_reason(error)) from error
 
     def _not_forwarded(self, target: Target, status: int) -> TransportError:
