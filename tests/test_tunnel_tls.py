@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import ssl
 import subprocess
 from base64 import b64encode
@@ -40,7 +41,7 @@ def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
     made = {}
     for who, name in (("server", NAME), ("client", "somebody")):
         folder = made[who] = tmp_path_factory.mktemp(who)
-        new = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2".split()
+        new = shlex.split("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2")
         files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
         names = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
         subprocess.run([*new, *files, *names], check=True, capture_output=True, timeout=60)
