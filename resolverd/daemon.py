@@ -253,6 +253,7 @@ class Daemon:
         facts = ClusterFacts(
             domain=self._domain,
             ranges=self._follower.ranges,
+            observed=self._follower.observed,
             namespace=context.namespace,
             server=host.listening.server,
             link=host.device.name if host.device else "",
@@ -299,6 +300,7 @@ class Daemon:
         never = [{"net": str(net), "reason": reason} for net, reason in self._plan.routes.never]
         part: dict[str, Any] = {"device": device.name if device else "", "transport": "", "state": "off"}
         part |= {"routes": [], "streams": 0}
+        part["ranges"] = [{"net": str(net), "source": source} for net, source in self._plan.routes.sources]
         return {**part, "never-proxy": never, **self._reports["tunnel"]}
 
     def _checks(self) -> Iterator[Check]:
@@ -317,6 +319,13 @@ class Daemon:
             fix = "restart it: resolverd down, resolverd up" if silent else ""
             healthy = worker.ready.is_set() and not silent
             yield Check(f"{worker.name}-process", healthy, f"{state}, {worker.restarts} restarts", fix)
+        if self._tunnel:
+            yield _tunnel_check(str(self._reports["tunnel"].get("state", "starting")))
+
+
+def _tunnel_check(state: str) -> Check:
+    """Whether anything can be carried, by what the tunnel process says of itself."""
+    return Check("tunnel", state in ("ready", "direct", "starting"), state, "is the cluster up, and the VPN to it?")
 
 
 def _first(errors: BaseExceptionGroup) -> BaseException:

@@ -80,6 +80,10 @@ class HostRoutes:
     allowed: tuple[Network, ...] = ()
     never: tuple[tuple[Network, str], ...] = ()
     """Networks that stay where they are, each with the reason shown in ``status``."""
+    whole: bool = False
+    """Whether the allowed networks are routed as they are, and not only their addresses that were answered."""
+    sources: tuple[tuple[Network, str], ...] = ()
+    """Where each allowed network comes from, for ``status``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ class ClusterFacts:
     api_servers: tuple[Address, ...] = ()
     asked: tuple[str, ...] = ()
     """Namespaces asked for lately, the latest first: they are kept when the link cannot take all."""
+    observed: tuple[Network, ...] = ()
+    """Those of the ranges that nobody told us: blocks around addresses seen."""
 
 
 @dataclass(frozen=True, slots=True)

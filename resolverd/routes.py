@@ -31,8 +31,13 @@ FIXED: tuple[tuple[Network, str], ...] = tuple(
 def plan_routes(
     settings: TunnelSettings, capabilities: Capabilities, facts: ClusterFacts
 ) -> tuple[HostRoutes, tuple[str, ...]]:
-    """The routes, and warnings for networks that were asked for in vain. UsageError for text that is no network."""
-    wanted = _unique((*facts.ranges, *_networks("also-proxy", settings.also_proxy)))
+    """The routes, and warnings for networks that were asked for in vain. UsageError for text that is no network.
+
+    What this host's links are on is not named here: whoever adds the routes asks the kernel at that moment.
+    """
+    sources = {network: "observed" if network in facts.observed else "cluster" for network in facts.ranges}
+    sources |= dict.fromkeys(_networks("also-proxy", settings.also_proxy), "also-proxy")
+    wanted = tuple(sources)
     refused = {network: reason for network in wanted if (reason := _fixed_reason(network))}
     never: dict[Network, str] = {}
     for network, reason in _never(settings, capabilities, facts):
@@ -40,6 +45,8 @@ def plan_routes(
     routes = HostRoutes(
         allowed=tuple(network for network in wanted if network not in refused),
         never=tuple(never.items()),
+        whole=settings.routes == "cidrs",
+        sources=tuple((network, source) for network, source in sources.items() if network not in refused),
     )
     return routes, tuple(f"{network} is never routed: {reason}" for network, reason in refused.items())
 
@@ -51,7 +58,6 @@ def _never(settings: TunnelSettings, capabilities: Capabilities, facts: ClusterF
         yield _only(facts.server.address), "dns-server"
     yield from ((_only(address), "nameserver") for address in capabilities.nameservers)
     yield from ((_only(address), "gateway") for address in capabilities.gateways)
-    yield from ((subnet.network, "own-subnet") for subnet in capabilities.subnets)
     yield from ((network, "never-proxy") for network in _networks("never-proxy", settings.never_proxy))
 
 
@@ -74,7 +80,3 @@ def _networks(option: str, texts: Iterable[str]) -> Iterator[Network]:
 
 def _only(address: Address) -> Network:
     return ip_network(address)
-
-
-def _unique(networks: Iterable[Network]) -> tuple[Network, ...]:
-    return tuple(dict.fromkeys(networks))

@@ -15,6 +15,7 @@ needed=(
     "dig bind9-dnsutils dnsutils"
     "curl curl"
     "nft nftables"
+    "openssl openssl"
 )
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

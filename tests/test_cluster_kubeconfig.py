@@ -9,6 +9,7 @@ from textwrap import dedent
 import pytest
 
 from resolverd.cluster import kubeconfig
+from resolverd.cluster.credentials import environment_proxy
 from resolverd.cluster.kubeconfig import Invoker
 from resolverd.errors import ClusterError, UsageError
 
@@ -133,3 +134,26 @@ def test_which_files(tmp_path: Path) -> None:
     assert kubeconfig.files("~/.kube/config", Invoker("ada", home), {}) == (home / ".kube" / "config",)
     with pytest.raises(UsageError, match="absent does not exist"):
         kubeconfig.files(str(tmp_path / "absent"), None, {})
+
+
+@pytest.mark.parametrize(
+    ("server", "environment", "proxy"),
+    [
+        ("https://api.example:6443", {}, ""),
+        ("https://api.example:6443", {"HTTPS_PROXY": "http://proxy:3128"}, "http://proxy:3128"),
+        ("https://api.example:6443", {"https_proxy": "proxy:3128"}, "http://proxy:3128"),
+        ("https://api.example:6443", {"HTTP_PROXY": "http://proxy:3128"}, ""),
+        ("http://api.example:6443", {"HTTP_PROXY": "http://proxy:3128"}, "http://proxy:3128"),
+        ("https://api.example:6443", {"HTTPS_PROXY": "p", "NO_PROXY": "other, .example"}, ""),
+        ("https://api.example:6443", {"HTTPS_PROXY": "p", "NO_PROXY": "api.example:6443"}, ""),
+        ("https://api.example:6443", {"HTTPS_PROXY": "p", "NO_PROXY": "pi.example"}, "http://p"),
+        ("https://api.example:6443", {"HTTPS_PROXY": "p", "no_proxy": "*"}, ""),
+        ("https://10.1.2.3:6443", {"HTTPS_PROXY": "p", "NO_PROXY": "10.0.0.0/8"}, ""),
+        ("https://11.1.2.3:6443", {"HTTPS_PROXY": "p", "NO_PROXY": "10.0.0.0/8"}, "http://p"),
+        ("https://[fd00::1]:6443", {"HTTPS_PROXY": "p", "NO_PROXY": "fd00::1"}, ""),
+        ("https://127.0.0.1:6443", {"HTTPS_PROXY": "p"}, ""),
+        ("https://localhost:6443", {"HTTPS_PROXY": "p"}, ""),
+    ],
+)
+def test_the_proxy_that_the_environment_names(server: str, environment: dict[str, str], proxy: str) -> None:
+    assert environment_proxy(server, environment) == proxy

@@ -68,17 +68,22 @@ def test_turns_go_around() -> None:
     assert pods(index.find(WEB_IP, 80, turn=1)) == ["web-2", "web-3", "web-1"]
 
 
-def test_clients_stick_to_a_pod_when_the_service_says_so() -> None:
-    sticky = replace(WEB, session_affinity="ClientIP")
-    clients = [ip_address(f"192.0.2.{n}") for n in range(40)]
-    three = index_of(sticky, slice_of(endpoint(1), endpoint(2), endpoint(3)))
-    two = index_of(sticky, slice_of(endpoint(1), endpoint(3)))
-    chosen = {client: pods(three.find(WEB_IP, 80, turn=n, client=client))[0] for n, client in enumerate(clients)}
-    assert set(chosen.values()) == {"web-1", "web-2", "web-3"}
-    for client, pod in chosen.items():
-        assert pods(three.find(WEB_IP, 80, turn=99, client=client))[0] == pod
-        if pod != "web-2":
-            assert pods(two.find(WEB_IP, 80, client=client))[0] == pod
+def test_the_pod_asked_for_goes_first_while_it_is_one_of_them() -> None:
+    index = index_of(WEB, slice_of(*(endpoint(n) for n in range(1, 100))))
+    last = Target("shop", "web-99", 8080)
+    found = index.find(WEB_IP, 80, turn=3, first=last)
+    assert pods(found)[:3] == ["web-99", "web-4", "web-5"]
+    assert len(pods(found)) == MAX_CANDIDATES
+    gone = Target("shop", "web-100", 8080)
+    assert pods(index.find(WEB_IP, 80, turn=3, first=gone))[0] == "web-4"
+
+
+def test_which_services_keep_their_clients() -> None:
+    sticky = replace(WEB, session_affinity="ClientIP", affinity_seconds=60)
+    index = index_of(sticky, slice_of(endpoint(1)))
+    assert index.affinity(WEB_IP) == sticky
+    assert index.affinity(POD_1) is None
+    assert index_of(WEB).affinity(WEB_IP) is None
 
 
 def test_the_ready_first_the_leaving_only_when_there_is_no_other() -> None:
@@ -87,6 +92,39 @@ def test_the_ready_first_the_leaving_only_when_there_is_no_other() -> None:
     assert pods(index_of(WEB, slice_of(endpoint(1), leaving, unready)).find(WEB_IP, 80)) == ["web-1"]
     assert pods(index_of(WEB, slice_of(leaving, unready)).find(WEB_IP, 80)) == ["web-2"]
     assert isinstance(index_of(WEB, slice_of(unready)).find(WEB_IP, 80), Refusal)
+
+
+def test_of_the_leaving_only_those_that_serve() -> None:
+    deaf = replace(endpoint(1, ready=False, terminating=True), serving=False)
+    assert isinstance(index_of(WEB, slice_of(deaf)).find(WEB_IP, 80), Refusal)
+    leaving = endpoint(2, ready=False, terminating=True)
+    assert pods(index_of(WEB, slice_of(deaf, leaving)).find(WEB_IP, 80)) == ["web-2"]
+
+
+def test_who_is_ready_counts_although_it_terminates() -> None:  # publishNotReadyAddresses
+    both = slice_of(endpoint(1, ready=True, terminating=True), endpoint(2, ready=False, terminating=True))
+    assert pods(index_of(WEB, both).find(WEB_IP, 80)) == ["web-1"]
+
+
+OUTSIDE = ip_address("203.0.113.9")
+BALANCED = replace(WEB, external_addresses=(str(OUTSIDE),))
+
+
+def test_an_address_from_outside_leads_where_the_cluster_itself_would_send_it() -> None:
+    index = index_of(BALANCED, slice_of(endpoint(1)))
+    assert index.find(OUTSIDE, 80) == (Target("shop", "web-1", 8080),)
+    assert index.is_alive(OUTSIDE)
+    found = index.find(OUTSIDE, 30080)
+    assert isinstance(found, Refusal)
+    assert found.known
+
+
+def test_an_address_from_outside_takes_nothing_from_the_cluster() -> None:
+    thief = replace(WEB, namespace="evil", name="a", cluster_ips=(), external_addresses=(str(WEB_IP), str(POD_1)))
+    theirs = replace(slice_of(endpoint(6), service="a"), namespace="evil")
+    index = index_of(thief, theirs, WEB, slice_of(endpoint(1)))
+    assert index.find(WEB_IP, 80) == (Target("shop", "web-1", 8080),)
+    assert index.find(POD_1, 80) == (Target("shop", "web-1", 80),)
 
 
 @pytest.mark.parametrize(

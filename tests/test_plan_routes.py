@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from resolverd.errors import UsageError
-from resolverd.host import Capabilities, Server, Subnet
+from resolverd.host import Capabilities, Server
 from resolverd.planned import ClusterFacts
 from resolverd.routes import FIXED, plan_routes
 from resolverd.settings import TunnelSettings
@@ -30,7 +30,6 @@ def test_what_keeps_the_host_alive_never_is() -> None:
         HOST,
         nameservers=(ip_address("10.96.255.1"), ip_address("9.9.9.9")),
         gateways=(ip_address("192.168.1.1"),),
-        subnets=(Subnet(ip_network("192.168.1.0/24"), "eth0"),),
     )
     routes, _ = plan_routes(TunnelSettings(never_proxy=("10.96.7.1/24",)), host, facts)
     assert [(str(network), reason) for network, reason in routes.never[len(FIXED) :]] == [
@@ -38,8 +37,21 @@ def test_what_keeps_the_host_alive_never_is() -> None:
         ("198.18.53.1/32", "dns-server"),
         ("9.9.9.9/32", "nameserver"),
         ("192.168.1.1/32", "gateway"),
-        ("192.168.1.0/24", "own-subnet"),
         ("10.96.7.0/24", "never-proxy"),
+    ]
+
+
+def test_whole_ranges_and_where_each_network_comes_from() -> None:
+    observed = ip_network("10.244.7.0/24")
+    facts = replace(FACTS, ranges=(*FACTS.ranges, observed), observed=(observed,))
+    settings = TunnelSettings(routes="cidrs", also_proxy=("10.50.0.0/16", "127.0.0.1"))
+    routes, _ = plan_routes(settings, HOST, facts)
+    assert routes.whole
+    assert not plan_routes(TunnelSettings(), HOST, facts)[0].whole
+    assert [(str(network), source) for network, source in routes.sources] == [
+        ("10.96.0.0/16", "cluster"),
+        ("10.244.7.0/24", "observed"),
+        ("10.50.0.0/16", "also-proxy"),
     ]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any, cast
 
@@ -41,12 +43,16 @@ class FakeTransport:
     closed: bool = False
     name: str = "fake"
     trouble: str = ""
+    hurried: int = 0
 
     async def open(self, target: Target) -> Stream:
         self.asked.append(target)
         if target.pod in self.broken:
             raise self.broken[target.pod]
         return cast(Stream, (self.access, target))
+
+    def hurry(self) -> None:
+        self.hurried += 1
 
     async def retire(self) -> None:
         await self.idle.wait()
@@ -125,6 +131,53 @@ async def test_what_the_cluster_does_not_have() -> None:
     await finder.close()
 
 
+async def test_a_client_keeps_its_pod_until_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now[0])
+    sticky = replace(WEB, session_affinity="ClientIP", affinity_seconds=60)
+    scene = Scene()
+    finder = scene.finder()
+    finder.learn(Feed((Change(Kind.SERVICE, WEB.key, sticky), CLUSTER.changes[1]), synced=True, serial=1))
+    finder.reach(FIRST)
+    first = (await opened(finder))[1].pod
+    assert {(await opened(finder))[1].pod for _ in range(9)} == {first}
+    scene.made[0].broken = {first: ConnectionRefusedError("it restarts")}
+    second = (await opened(finder))[1].pod
+    scene.made[0].broken.clear()
+    for _ in range(3):
+        now[0] += 59
+        assert (await opened(finder))[1].pod == second != first
+    now[0] += 61
+    assert (await opened(finder))[1].pod == first
+    other = replace(TO_WEB, client=ip_address("198.18.53.2"))
+    others = {(await opened(finder, replace(other, client=other.client + n)))[1].pod for n in range(20)}
+    assert len(others) == len(PODS)
+    await finder.close()
+
+
+async def test_a_refusal_is_told_once_until_a_connection_is_made(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    scene = Scene()
+    finder = scene.finder()
+    finder.learn(CLUSTER)
+    finder.reach(FIRST)
+    broken: dict[str, Exception] = {pod.pod: ConnectionRefusedError("nobody\nlistens") for pod in PODS}
+    for failing in (broken, {}, broken):
+        scene.made[0].broken = failing
+        for _ in range(3):
+            with contextlib.suppress(ConnectionRefusedError):
+                await opened(finder)
+    assert [record.getMessage() for record in caplog.records] == ["10.96.0.7:80: nobody listens"] * 2
+    assert finder.refusals.values() == [{"to": "10.96.0.7:80", "why": "nobody listens", "times": 3}]
+    for port in range(300, 600):
+        with pytest.raises(ConnectionRefusedError):
+            await opened(finder, replace(TO_WEB, port=port))
+    shown = finder.refusals.values()
+    assert len(shown) == 10
+    assert shown[0]["to"] == "10.96.0.7:599"
+    await finder.close()
+
+
 async def test_new_credentials_are_for_new_connections() -> None:
     scene = Scene()
     finder = scene.finder()
@@ -138,6 +191,17 @@ async def test_new_credentials_are_for_new_connections() -> None:
     assert not scene.made[0].closed
     await finder.close()
     assert all(transport.closed for transport in scene.made)
+
+
+async def test_every_transport_is_told_to_hurry() -> None:
+    scene = Scene()
+    finder = scene.finder()
+    finder.hurry()
+    finder.reach(FIRST)
+    finder.reach(SECOND)
+    finder.hurry()
+    assert [transport.hurried for transport in scene.made] == [1, 1]
+    await finder.close()
 
 
 async def test_credentials_that_cannot_be_used_are_no_end() -> None:

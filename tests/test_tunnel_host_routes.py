@@ -5,16 +5,19 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from resolverd.host import HostRoutes
 from resolverd.names import Address, Network
 from resolverd_tunnel import host_routes
 from resolverd_tunnel.host_routes import KEEP, RouteKeeper, withheld
 from resolverd_tunnel.netlink import LOCAL, UNICAST, Route
+from resolverd_tunnel.range_routes import pieces
 
 OURS, OTHER = 7, 2
 CLUSTER = HostRoutes((ip_network("10.96.0.0/16"), ip_network("fd00:10:96::/112")))
@@ -45,8 +48,8 @@ class FakeTable:
             self.entries = kept
         return failed
 
-    def routes(self, ifindex: int) -> list[Route]:
-        return [entry for entry in self.entries if entry.ifindex == ifindex]
+    def main_routes(self) -> list[Route]:
+        return list(self.entries)
 
     def match(self, addresses: Sequence[Address]) -> dict[Address, Route]:
         found = {}
@@ -57,7 +60,7 @@ class FakeTable:
         return found
 
     def ours(self) -> set[str]:
-        return {str(entry.network) for entry in self.routes(OURS)}
+        return {str(entry.network) for entry in self.entries if entry.ifindex == OURS}
 
 
 @dataclass
@@ -133,7 +136,11 @@ def test_what_was_held_before_it_was_known_what_may_be_routed(table: FakeTable, 
     ("entry", "reason"),
     [
         (Route(ip_network("10.96.0.7/32"), OTHER, LOCAL, gateway=False), "own-address"),
-        (Route(ip_network("10.96.0.0/24"), OTHER, UNICAST, gateway=False), "own-subnet"),
+        (Route(ip_network("10.96.0.0/24"), OTHER, UNICAST, gateway=False, direct=True), "own-subnet"),
+        (Route(ip_network("10.0.0.0/8"), OTHER, UNICAST, gateway=False, direct=True), "own-subnet"),
+        (Route(ip_network("10.0.0.0/8"), OTHER, UNICAST, gateway=False), ""),  # a VPN's
+        (Route(ip_network("10.96.0.0/16"), OTHER, UNICAST, gateway=False), ""),
+        (Route(ip_network("10.96.0.7/32"), 0, UNICAST, gateway=True), "foreign-route"),
         (Route(ip_network("10.96.0.7/32"), OTHER, UNICAST, gateway=True), "foreign-route"),
         (Route(ip_network("10.96.0.0/16"), OTHER, UNICAST, gateway=True), ""),
         (Route(ip_network("10.0.0.0/8"), 0, UNICAST, gateway=False), ""),
@@ -146,10 +153,82 @@ def test_what_the_host_is_joined_to_stays_its_own(
     table.entries.append(entry)
     keeper.hold([WEB])
     assert keeper.skipped.get(WEB, "") == reason
+    assert keeper.owners == ({WEB: str(entry)} if reason else {})
     assert (table.ours() == {"10.96.0.7/32"}) is (reason == "")
     table.entries.remove(entry)
     keeper.tidy(lambda _: False)
     assert table.ours() == {"10.96.0.7/32"}
+    assert not keeper.owners
+
+
+def test_a_network_that_the_host_joins_later_gets_its_addresses_back(keeper: RouteKeeper, table: FakeTable) -> None:
+    keeper.hold([WEB, WEB6])
+    joined = Route(ip_network("10.96.0.0/24"), OTHER, UNICAST, gateway=False, direct=True)
+    table.entries.append(joined)
+    keeper.look()
+    assert table.ours() == {"fd00:10:96::7/128"}
+    assert keeper.skipped == {WEB: "own-subnet"}
+    table.entries.remove(joined)
+    keeper.look()
+    assert table.ours() == {"10.96.0.7/32", "fd00:10:96::7/128"}
+
+
+WHOLE = HostRoutes((ip_network("10.96.0.0/30"), ip_network("10.97.0.0/16")), whole=True)
+
+
+def test_whole_ranges_less_what_is_never_routed(keeper: RouteKeeper, table: FakeTable) -> None:
+    keeper.permit(replace(WHOLE, never=((ip_network("10.96.0.1"), "api-server"), (ip_network("10.0.0.0/8"), "no"))))
+    assert table.ours() == {"10.96.0.0/32", "10.96.0.2/31", "10.97.0.0/16"}
+    keeper.hold([ip_address("10.97.0.9"), ip_address("10.96.0.1")])
+    assert table.ours() == {"10.96.0.0/32", "10.96.0.2/31", "10.97.0.0/16"}
+    assert keeper.skipped == {ip_address("10.96.0.1"): "api-server"}
+    keeper.permit(HostRoutes((ip_network("10.97.0.0/16"),), whole=True))
+    assert table.ours() == {"10.97.0.0/16"}
+    keeper.permit(CLUSTER)
+    assert table.ours() == {"10.96.0.1/32"}
+
+
+def test_whole_ranges_beside_what_others_have_routed(keeper: RouteKeeper, table: FakeTable) -> None:
+    same = Route(ip_network("10.97.0.0/16"), OTHER, UNICAST, gateway=True)
+    inside = Route(ip_network("10.96.0.3/32"), OTHER, UNICAST, gateway=True)
+    table.entries += [same, inside]
+    keeper.permit(WHOLE)
+    assert table.ours() == {"10.96.0.0/30"}
+    assert [(str(kept.network), kept.reason, kept.route) for kept in keeper.kept] == [
+        ("10.96.0.3/32", "foreign-route", inside),
+        ("10.97.0.0/16", "foreign-route", same),
+    ]
+    table.entries[1:3] = [Route(ip_network("10.96.0.0/12"), OTHER, UNICAST, gateway=False, direct=True)]
+    keeper.look()
+    assert table.ours() == set()
+    assert {kept.reason for kept in keeper.kept} == {"own-subnet"}
+    table.entries.pop(1)
+    keeper.look()
+    assert table.ours() == {"10.96.0.0/30", "10.97.0.0/16"}
+    table.entries[:] = [entry for entry in table.entries if entry.ifindex != OURS]  # somebody removed them
+    keeper.look()
+    assert table.ours() == {"10.96.0.0/30", "10.97.0.0/16"}
+
+
+def test_whole_ranges_of_an_earlier_process_are_taken_over(table: FakeTable, clock: Clock) -> None:
+    table.add_routes([ip_network("10.97.0.0/16"), ip_network("10.98.0.0/16")], OURS)
+    keeper = RouteKeeper(table, OURS, clock)
+    keeper.permit(WHOLE)
+    assert table.ours() == {"10.96.0.0/30", "10.97.0.0/16"}
+
+
+@given(
+    st.lists(st.integers(0, 63), max_size=6), st.lists(st.tuples(st.integers(0, 63), st.integers(26, 32)), max_size=5)
+)
+def test_pieces_are_what_single_addresses_would_be(allowed: list[int], never: list[tuple[int, int]]) -> None:
+    routes = HostRoutes(
+        (ip_network("10.96.0.0/27"), *(ip_network(f"10.96.0.{n}") for n in allowed)),
+        tuple((ip_network(f"10.96.0.{n}/{length}", strict=False), "never") for n, length in never),
+    )
+    routed = pieces(routes)
+    for number in range(64):
+        address = ip_address(f"10.96.0.{number}")
+        assert any(address in network for network in routed) is (withheld(routes, address) == "")
 
 
 def test_a_route_outlives_the_last_answer_for_a_while_and_any_connection(

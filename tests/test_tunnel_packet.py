@@ -130,6 +130,18 @@ def test_an_unreachable_quotes_the_packet_and_stays_small(data: bytes, newer: bo
         assert len(answer) == min(576, 28 + len(about))
 
 
+@given(st.binary(max_size=3000), st.booleans())
+def test_an_answer_to_a_datagram_goes_back_whole(data: bytes, newer: bool) -> None:
+    asked = (v6 if newer else v4)(17, struct.pack("!HHHH", 40000, 53, 8 + len(data), 0) + data)
+    assert packet.payload(asked) == data
+    answer = packet.datagram_back(asked, data)
+    assert packet.classify(answer, len(answer)) is Kind.UDP
+    assert packet.opening(answer) == Opening(*((POD6, 53, CLIENT6, 40000) if newer else (POD4, 53, CLIENT4, 40000)))
+    assert packet.payload(answer) == data
+    assert folded(pseudo(answer)) == 0xFFFF
+    assert answer[26:28] != b"\0\0" or newer, "in UDP over IPv4, 0 is no checksum"
+
+
 @pytest.mark.parametrize("to", ["224.0.0.251", "255.255.255.255", "0.0.0.0", "127.0.0.1"])
 def test_groups_and_nowhere_get_no_answer(to: str) -> None:
     assert not packet.may_be_answered(v4(17, UDP, to=ip_address(to).packed))

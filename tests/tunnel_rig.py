@@ -80,6 +80,16 @@ class Rig:
         """Wait until it reports what makes ``condition`` true."""
         await eventually(lambda: bool(self.values) and condition(self.values))
 
+    def put_in_pod(self, pod: str, port: int, server: tuple[str, int]) -> None:
+        """Have ``server`` answer at ``port`` of ``pod``, whatever the cluster had there."""
+        servers = self.cluster._servers
+        before = servers.address
+
+        async def address(raw: dict[str, Any], asked: int) -> tuple[str, int]:
+            return server if (raw["metadata"]["name"], asked) == (pod, port) else await before(raw, asked)
+
+        vars(servers)["address"] = address
+
     def descriptors(self) -> int:
         """How many it has open."""
         return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())

@@ -16,9 +16,11 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 
 def load(files: list[str], context: str, scratch: str) -> dict[str, Any]:
@@ -55,10 +57,45 @@ def load(files: list[str], context: str, scratch: str) -> dict[str, Any]:
             "key_pem": _text_of(configuration.key_file),
             "verify": bool(configuration.verify_ssl),
             "tls_server_name": configuration.tls_server_name or "",
-            "proxy": configuration.proxy or "",
+            "proxy": configuration.proxy or environment_proxy(configuration.host, os.environ),
             "expires": loader.expiry.timestamp() if getattr(loader, "expiry", None) else None,
             "extensions": _extensions(merged, str(inner["cluster"])),
         }
+
+
+def environment_proxy(server: str, environment: Mapping[str, str]) -> str:
+    """The proxy that ``HTTPS_PROXY`` or ``HTTP_PROXY`` names for ``server``, unless ``NO_PROXY`` has its host.
+
+    As in kubectl (Go's httpproxy): names match with all below them, addresses may be networks, loopback needs none.
+    """
+    parts = urlsplit(server)
+    lowered = {name.lower(): value for name, value in environment.items()}
+    proxy = lowered.get(f"{parts.scheme}_proxy", "").strip()
+    host = (parts.hostname or "").rstrip(".")
+    address = _address(host)
+    if not proxy or host == "localhost" or (address and address.is_loopback):
+        return ""
+    for word in lowered.get("no_proxy", "").replace(",", " ").split():
+        name = word.rpartition(":")[0] if word.count(":") == 1 else word
+        if name == "*" or f".{host}".endswith("." + name.lower().lstrip("*.")):
+            return ""
+        if address is not None and _is_in(address, name):
+            return ""
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _is_in(address: IPv4Address | IPv6Address, network: str) -> bool:
+    try:
+        return address in ip_network(network, strict=False)
+    except ValueError:
+        return False
 
 
 def load_in_cluster() -> dict[str, Any]:

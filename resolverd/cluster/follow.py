@@ -287,6 +287,11 @@ class Follower:
         """Whether the Snapshot is not whole without ``reflector``."""
         return not (reflector.labels and self.scope.follows_dns)
 
+    @property
+    def observed(self) -> tuple[Network, ...]:
+        """Those of ``ranges`` that the cluster did not tell us."""
+        return tuple(network for network in self.ranges if network not in self._told_ranges)
+
     # The Sink of the reflectors.
 
     def put(self, change: Change) -> None:

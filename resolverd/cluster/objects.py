@@ -19,6 +19,10 @@ CLUSTER_DNS_LABEL = ("k8s-app", "kube-dns")
 """Whatever it is called: CoreDNS kept the label of its predecessor."""
 
 
+AFFINITY_SECONDS = 10800
+"""What the API server fills in when a service with session affinity names no time."""
+
+
 class MalformedObjectError(ValueError):
     """An object that cannot be what it says it is; skipped and counted, never fatal."""
 
@@ -53,6 +57,10 @@ class Service:
     session_affinity: str = "None"
     is_cluster_dns: bool = False
     """Whether it carries the label of the cluster's own DNS service."""
+    affinity_seconds: int = AFFINITY_SECONDS
+    """How long after its last connection a client keeps its pod, where the session affinity is ``ClientIP``."""
+    external_addresses: tuple[str, ...] = ()
+    """``externalIPs``, and the load balancer's addresses that the cluster itself serves, too."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -67,6 +75,8 @@ class Endpoint:
     terminating: bool
     pod: str
     """Name of the pod behind it, in the slice's namespace; empty when it is no pod."""
+    serving: bool = True
+    """Whether it still answers, also while it terminates (KEP-1672)."""
 
     def __reduce__(self) -> tuple[type[Endpoint], tuple[Any, ...]]:
         """There may be a hundred thousand: this pickles them several times faster than a dataclass does by itself."""
@@ -122,6 +132,8 @@ def parse_service(raw: Raw) -> Service:
         ports=_each(spec, "ports", _service_port),
         session_affinity=intern(_text(spec, "sessionAffinity", "None")),
         is_cluster_dns=_mapping(metadata, "labels").get(CLUSTER_DNS_LABEL[0]) == CLUSTER_DNS_LABEL[1],
+        affinity_seconds=_affinity_seconds(spec),
+        external_addresses=_texts(spec, "externalIPs") + _balanced(raw),
     )
 
 
@@ -152,6 +164,17 @@ def _service_port(raw: Raw) -> ServicePort:
     )
 
 
+def _affinity_seconds(spec: Raw) -> int:
+    value = _mapping(_mapping(spec, "sessionAffinityConfig"), "clientIP").get("timeoutSeconds")
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else AFFINITY_SECONDS
+
+
+def _balanced(raw: Raw) -> tuple[str, ...]:
+    """The load balancer's addresses, but for those that even pods reach through it (``ipMode: Proxy``, KEP-1860)."""
+    ingress = _each(_mapping(_mapping(raw, "status"), "loadBalancer"), "ingress", lambda item: item)
+    return tuple(_text(item, "ip", "") for item in ingress if item.get("ip") and item.get("ipMode") != "Proxy")
+
+
 def _endpoint(raw: Raw, namespace: str) -> Endpoint:
     conditions, target = _mapping(raw, "conditions"), _mapping(raw, "targetRef")
     is_pod = target.get("kind") == "Pod" and target.get("namespace", namespace) == namespace
@@ -161,6 +184,7 @@ def _endpoint(raw: Raw, namespace: str) -> Endpoint:
         ready=conditions.get("ready") is not False,
         terminating=conditions.get("terminating") is True,
         pod=_text(target, "name", "") if is_pod else "",
+        serving=conditions.get("serving") is not False,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
-from zlib import crc32
 
 from resolverd.names import Address, address_of, is_domain
 
@@ -43,7 +42,7 @@ class TargetIndex:
         self._snapshot = Snapshot()
         self._addresses: dict[Key, frozenset[Address]] = {}
         self._owners: dict[Address, frozenset[Key]] = {}
-        """Services that have the address, as a ClusterIP or as an endpoint's."""
+        """Services that have the address: as a ClusterIP, as an endpoint's, or from outside."""
 
     def update(self, snapshot: Snapshot, touched: Iterable[Key]) -> None:
         """Take ``snapshot``, in which the services named in ``touched`` may differ from the one before."""
@@ -74,39 +73,56 @@ class TargetIndex:
         return self._owners
 
     def find(
-        self, address: Address, port: int, protocol: str = "TCP", *, turn: int = 0, client: Address | None = None
+        self, address: Address, port: int, protocol: str = "TCP", *, turn: int = 0, first: Target | None = None
     ) -> tuple[Target, ...] | Refusal:
         """The pods to try, in this order, for a connection to ``address`` and ``port``.
 
-        ``turn`` (a counter, or anything that varies) spreads connections over the pods that are ready; a service
-        with session affinity goes by ``client`` instead, and keeps its choice while the pods stay. Pods that
-        terminate are there only when no other is.
+        ``turn`` (a counter, or anything that varies) spreads connections over the pods that are ready; ``first``
+        goes before them, if it is one of them. Pods that terminate are there only when no other is, and only while
+        they serve (KEP-1669).
         """
         owners = self._owners.get(address)
         if not owners:
             return Refusal(f"{address} is no address of the cluster", known=False)
-        by_cluster_ip = self._with_cluster_ip(owners, address)
-        if by_cluster_ip is None:
+        service = self._service_of(owners, address)
+        if service is None:
             return self._behind_endpoint(address, port, protocol, owners)
-        return self._behind_service(by_cluster_ip, port, protocol, _spread(by_cluster_ip, turn, client))
+        found = self._behind_service(service, port, protocol)
+        return found if isinstance(found, Refusal) else _ordered(found, turn, first)
+
+    def affinity(self, address: Address) -> Service | None:
+        """The service behind ``address``, if its clients are to keep their pod."""
+        service = self._service_of(self._owners.get(address, ()), address)
+        return service if service is not None and service.session_affinity == "ClientIP" else None
+
+    def is_dns(self, address: Address) -> bool:
+        """Whether ``address`` is a DNS service's, which answers at port 53 over UDP and over TCP."""
+        service = self._service_of(self._owners.get(address, ()), address)
+        ports = {(p.port, p.protocol) for p in service.ports} if service is not None else set()
+        return {(53, "UDP"), (53, "TCP")} <= ports
 
     def is_alive(self, address: Address) -> bool:
         """Whether something that is ready stands behind ``address``: then it answers an echo request."""
         owners = self._owners.get(address, frozenset())
-        service = self._with_cluster_ip(owners, address)
+        service = self._service_of(owners, address)
         if service is not None:
             return any(endpoint.ready for _, endpoint in self._endpoints([service.key]))
         return any(endpoint.ready for _, endpoint in self._endpoints(owners) if _has(endpoint, address))
 
-    def _with_cluster_ip(self, owners: Iterable[Key], address: Address) -> Service | None:
-        """The service whose ClusterIP ``address`` is. The API server never gives one twice; an endpoint that claims
-        to have it does not count."""
-        found = (self._snapshot.services.get(key) for key in sorted(owners))
-        return next((s for s in found if s is not None and address in _parsed(s.cluster_ips)), None)
+    def _service_of(self, owners: Iterable[Key], address: Address) -> Service | None:
+        """The service that a connection to ``address`` is for, and None when it is for an endpoint.
 
-    def _behind_service(
-        self, service: Service, port: int, protocol: str, spread: tuple[int, str]
-    ) -> tuple[Target, ...] | Refusal:
+        The API server gives no ClusterIP twice; an endpoint that claims to have it does not count. Addresses from
+        outside are whatever somebody wrote: they count when nothing in the cluster has the address.
+        """
+        found = [s for key in sorted(owners) if (s := self._snapshot.services.get(key)) is not None]
+        own = next((s for s in found if address in _parsed(s.cluster_ips)), None)
+        outer = next((s for s in found if address in _parsed(s.external_addresses)), None)
+        if own is not None or outer is None:
+            return own
+        return None if any(_has(endpoint, address) for _, endpoint in self._endpoints(owners)) else outer
+
+    def _behind_service(self, service: Service, port: int, protocol: str) -> list[Target] | Refusal:
         name = f"{service.namespace}/{service.name}"
         declared = next((p for p in service.ports if (p.port, p.protocol) == (port, protocol)), None)
         if declared is None:
@@ -116,16 +132,16 @@ class TargetIndex:
         no_pod = False
         for item, endpoint in self._endpoints([service.key]):
             number = _number(item, declared)
-            if number is None or not (endpoint.ready or endpoint.terminating):
+            if number is None or not (endpoint.ready or (endpoint.terminating and endpoint.serving)):
                 continue
             if not is_domain(endpoint.pod):
                 no_pod = True
                 continue
-            (leaving if endpoint.terminating else ready)[Target(item.namespace, endpoint.pod, number)] = None
+            (ready if endpoint.ready else leaving)[Target(item.namespace, endpoint.pod, number)] = None
         if not ready and not leaving:
             why = "are no pods, and port-forward reaches pods only" if no_pod else "are not ready, or there are none"
             return Refusal(f"the endpoints of service {name} for port {port} {why}", known=True)
-        return _ordered(list(ready or leaving), spread)
+        return list(ready or leaving)
 
     def _behind_endpoint(
         self, address: Address, port: int, protocol: str, owners: Iterable[Key]
@@ -155,19 +171,12 @@ class TargetIndex:
                     yield item, endpoint
 
 
-def _spread(service: Service, turn: int, client: Address | None) -> tuple[int, str]:
-    """How to order pods: by turns, or, with session affinity, by client."""
-    sticky = service.session_affinity == "ClientIP" and client is not None
-    return (0, str(client)) if sticky else (turn, "")
-
-
-def _ordered(targets: list[Target], spread: tuple[int, str]) -> tuple[Target, ...]:
-    turn, client = spread
-    if client:
-        # Highest random weight: a pod that comes or goes moves only the clients it gains or loses.
-        return tuple(sorted(targets, key=lambda target: crc32(f"{client} {target}".encode()))[:MAX_CANDIDATES])
+def _ordered(targets: list[Target], turn: int, first: Target | None) -> tuple[Target, ...]:
     start = turn % len(targets)
-    return tuple((targets[start:] + targets[:start])[:MAX_CANDIDATES])
+    around = (targets[start:] + targets[:start])[:MAX_CANDIDATES]
+    if first not in targets or first is None:
+        return tuple(around)
+    return (first, *(target for target in around if target != first))[:MAX_CANDIDATES]
 
 
 def _number(item: EndpointSlice, declared: ServicePort) -> int | None:
@@ -180,6 +189,7 @@ def _addresses(snapshot: Snapshot, key: Key) -> Iterator[Address]:
     service = snapshot.services.get(key)
     if service is not None:
         yield from _parsed(service.cluster_ips)
+        yield from _parsed(service.external_addresses)
     for item in snapshot.by_service.get(key, ()):
         for endpoint in item.endpoints:
             yield from _parsed(endpoint.addresses)

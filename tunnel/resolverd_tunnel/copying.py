@@ -34,15 +34,16 @@ class CopyLoop:
         self._host, self._private = host, private
         self._is_alive = is_alive
         self._admit: Callable[[bytes], None] | None = None
+        self._take: Callable[[bytes], bool] | None = None
         self._buffer = bytearray(LARGEST)
         self._view = memoryview(self._buffer)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.dropped: Counter[str] = Counter()
         """Packets not copied, by kind or reason."""
 
-    def start(self, admit: Callable[[bytes], None]) -> None:
-        """Begin; ``admit`` takes every SYN."""
-        self._admit = admit
+    def start(self, admit: Callable[[bytes], None], take: Callable[[bytes], bool] | None = None) -> None:
+        """Begin; ``admit`` takes every SYN, ``take`` the datagrams that somebody answers."""
+        self._admit, self._take = admit, take
         loop = asyncio.get_running_loop()
         loop.add_reader(self._host, self._from_host)
         loop.add_reader(self._private, self._from_private)
@@ -91,7 +92,7 @@ class CopyLoop:
                 self.inward(data)
             else:
                 self.back(packet.unreachable(data, Unreachable.ADDRESS))
-        elif kind is Kind.UDP:
+        elif kind is Kind.UDP and not (self._take and self._take(bytes(data))):
             self.back(packet.unreachable(data, Unreachable.PORT))
 
     def _read(self, descriptor: int) -> int:

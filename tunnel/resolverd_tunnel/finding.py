@@ -8,13 +8,15 @@ import logging
 from collections.abc import Callable
 
 from resolverd.cluster.access import Access
+from resolverd.cluster.affinity import Affinity, Session
 from resolverd.cluster.snapshot import Snapshot, fold
-from resolverd.cluster.target import Refusal, TargetIndex
+from resolverd.cluster.target import Refusal, Target, TargetIndex
 from resolverd.errors import one_line
 from resolverd.feed import Feed
 
 from .gate import NotYetError
 from .packet import Opening
+from .refusals import Refusals
 from .transport import Make, Stream, Transport, TransportError
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ class StreamFinder:
         self._transport: Transport | None = None
         self._old: dict[asyncio.Task[None], Transport] = {}
         self._turn = itertools.count()
+        self._affinity = Affinity()
+        self.refusals = Refusals()
 
     @property
     def state(self) -> str:
@@ -71,15 +75,44 @@ class StreamFinder:
             self._unusable = one_line(f"the credentials cannot be used: {error}")
             log.error("%s", self._unusable)
 
+    def hurry(self) -> None:
+        """The host has woken up, or changed networks."""
+        for transport in (*self._old.values(), *([self._transport] if self._transport else [])):
+            transport.hurry()
+
     async def open(self, ends: Opening) -> Stream:
         """A stream to a pod behind ``ends``. ConnectionRefusedError, TransportError, NotYetError."""
-        found = self.index.find(ends.address, ends.port, turn=next(self._turn), client=ends.client)
+        try:
+            stream = await self._open(ends)
+        except (ConnectionRefusedError, TransportError) as error:
+            self.refusals.note(str(ends), str(error))
+            raise
+        self.refusals.forget(str(ends))
+        return stream
+
+    async def _open(self, ends: Opening) -> Stream:
+        service = self.index.affinity(ends.address)
+        session = Session(service.key, ends.port, ends.client) if service else None
+        now = asyncio.get_running_loop().time()
+        found = self.index.find(
+            ends.address,
+            ends.port,
+            turn=session.turn if session else next(self._turn),
+            first=self._affinity.chosen(session, now) if session else None,
+        )
         if isinstance(found, Refusal):
             if not self._snapshot.synced:
                 raise NotYetError(found.reason)
             if found.known:
                 raise ConnectionRefusedError(found.reason)
             raise TransportError(str(ends), found.reason)
+        target, stream = await self._try(ends, found)
+        if service and session:
+            self._affinity.keep(session, target, now + service.affinity_seconds)
+        return stream
+
+    async def _try(self, ends: Opening, found: tuple[Target, ...]) -> tuple[Target, Stream]:
+        """The first of ``found`` that accepts, and the stream to it."""
         transport = self._transport
         if transport is None:
             if not self._told:
@@ -89,7 +122,7 @@ class StreamFinder:
         deadline = asyncio.get_running_loop().time() + TRY_LIMIT
         for target in found[:TRIES]:
             try:
-                return await transport.open(target)
+                return target, await transport.open(target)
             except (ConnectionRefusedError, TransportError) as error:
                 log.debug("%s: %s: %s", ends, target, error)
                 last = error

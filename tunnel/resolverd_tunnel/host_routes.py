@@ -1,4 +1,7 @@
-"""Host routes on the tunnel's device: for addresses that were answered, may be routed, and are still needed."""
+"""Host routes on the tunnel's device: for addresses that were answered, may be routed, and are still needed.
+
+With ``tunnel.routes: cidrs`` for whole ranges, too; answered addresses outside them still get their own.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from resolverd.names import Address, Network
 from resolverd.routes import FIXED
 
 from .netlink import LOCAL, Route
+from .range_routes import Kept, decide, pieces
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +33,7 @@ class RouteTable(Protocol):
 
     def remove_routes(self, networks: Sequence[Network], ifindex: int) -> dict[Network, OSError]: ...
 
-    def routes(self, ifindex: int) -> list[Route]: ...
+    def main_routes(self) -> list[Route]: ...
 
     def match(self, addresses: Sequence[Address]) -> dict[Address, Route]: ...
 
@@ -59,7 +63,16 @@ class RouteKeeper:
         self.present: dict[Address, None] = {}
         self.skipped: dict[Address, str] = {}
         """Wanted and not routed, and why."""
-        for network in self._on_device():  # what an earlier process added: the device outlives us
+        self.owners: dict[Address, str] = {}
+        """The route that has an address which is therefore not routed."""
+        self.ranges: dict[Network, None] = {}
+        """Those routed as a whole."""
+        self.kept: tuple[Kept, ...] = ()
+        """What others have of them."""
+        for network in self._split()[0]:  # what an earlier process added: the device outlives us
+            if network.prefixlen < network.max_prefixlen:
+                self.ranges[network] = None
+                continue
             self.present[network.network_address] = None
             self._wanted[network.network_address] = clock()
 
@@ -82,20 +95,56 @@ class RouteKeeper:
         self._routes = routes
         self._remove([address for address in self.present if withheld(routes, address)])
         self.skipped.clear()
-        self._add_missing()
+        self.look()
 
     def tidy(self, is_in_use: Callable[[Address], bool]) -> None:
         """Remove routes nobody needs any more, and bring back those that somebody else removed."""
         oldest = self._clock() - KEEP
         self._forget([a for a, held in self._wanted.items() if held < oldest and not is_in_use(a)])
-        there = {network.network_address for network in self._on_device()}
-        for address in [address for address in self.present if address not in there]:
+        self.look()
+
+    def shown(self) -> list[str]:
+        """Every route of ours, for ``status``."""
+        return [str(network) for network in self.ranges] + [f"{a}/{a.max_prefixlen}" for a in self.present]
+
+    def not_routed(self) -> list[dict[str, str]]:
+        """What is wanted and stays where it is, for ``status``: why, and the route that has it, if one has."""
+        addresses = [
+            {"net": str(a), "reason": why} | ({"route": self.owners[a]} if a in self.owners else {})
+            for a, why in self.skipped.items()
+        ]
+        return addresses + [{"net": str(k.network), "reason": k.reason, "route": str(k.route)} for k in self.kept]
+
+    def look(self) -> None:
+        """Follow what has changed in the host's routing: what others removed of ours, and what is theirs now."""
+        ours, foreign = self._split()
+        direct = [route.network for route in foreign if route.direct]
+        taken = [address for address in self.present if any(address in network for network in direct)]
+        self._remove(taken)
+        for address in [address for address in self.present if ip_network(address) not in ours]:
             del self.present[address]
+        self._set_ranges(ours, foreign)
         self._add_missing()
 
-    def _on_device(self) -> list[Network]:
-        found = self._table.routes(self._ifindex)
-        return [r.network for r in found if r.ours and r.network.prefixlen == r.network.max_prefixlen]
+    def _split(self) -> tuple[set[Network], list[Route]]:
+        """The routes of the main table: those that we added, and those of others."""
+        found = self._table.main_routes()
+        ours = {route.network for route in found if route.ifindex == self._ifindex and route.ours}
+        return ours, [route for route in found if route.ifindex != self._ifindex]
+
+    def _set_ranges(self, there: set[Network], foreign: Sequence[Route]) -> None:
+        if self._routes is None:
+            return
+        wanted, self.kept = decide(pieces(self._routes), foreign) if self._routes.whole else ((), ())
+        gone = [network for network in self.ranges if network not in wanted]
+        for network, error in self._table.remove_routes(gone, self._ifindex).items():
+            if error.errno != errno.ESRCH:
+                log.warning("route to %s stays: %s", network, error.strerror)
+        new = [network for network in wanted if network not in there]
+        failed = self._table.add_routes(new, self._ifindex)
+        for network, error in failed.items():
+            log.warning("no route to %s: %s", network, error.strerror)
+        self.ranges = {network: None for network in wanted if network not in failed}
 
     def _add_missing(self) -> None:
         self._add([address for address in self._wanted if address not in self.present])
@@ -107,44 +156,68 @@ class RouteKeeper:
         for address in addresses:
             if reason := withheld(self._routes, address):
                 self._skip(address, reason)
-            else:
+            elif not any(address in network for network in self.ranges):
                 permitted.append(address)
         if not permitted:
             return
-        matches = self._table.match(permitted)
-        free = []
-        for address in permitted:
-            if reason := self._conflict(matches.get(address)):
-                self._skip(address, reason)
-            else:
-                free.append(address)
+        free = self._undisputed(permitted)
         failed = self._table.add_routes([ip_network(address) for address in free], self._ifindex)
-        for address in free:
-            error = failed.get(ip_network(address))
+        for address, error in ((address, failed.get(ip_network(address))) for address in free):
             if error is None:
                 self.present[address] = None
                 self.skipped.pop(address, None)
+                self.owners.pop(address, None)
             else:
                 self._skip(address, "foreign-route" if error.errno == errno.EEXIST else error.strerror or str(error))
+        self._give_up_idle([address for address in free if address in self.present])
+
+    def _give_up_idle(self, addresses: Sequence[Address]) -> None:
+        """Take back routes that decide nothing: a rule of somebody's looks into another table first."""
+        matches = self._table.match(addresses)
+        idle = [a for a in addresses if (route := matches.get(a)) is not None and route.ifindex != self._ifindex]
+        self._remove(idle)
+        for address in idle:
+            self.owners[address] = str(matches[address])
+            self._skip(address, "foreign-route")
+
+    def _undisputed(self, addresses: Sequence[Address]) -> list[Address]:
+        """Those of ``addresses`` whose routing may be changed; the others are noted with the route that has them."""
+        matches = self._table.match(addresses)
+        free = []
+        for address in addresses:
+            route = matches.get(address)
+            if reason := self._conflict(route):
+                self.owners[address] = str(route)
+                self._skip(address, reason)
+            else:
+                free.append(address)
+        return free
 
     def _conflict(self, route: Route | None) -> str:
-        """Why the host's own routing of an address stands: it is the host's, or of a network it is joined to."""
+        """Why the host's own routing of an address stands.
+
+        It is the host's own, or of a network that one of its links is on, or somebody has routed just this address.
+        A more general route of others, a VPN's for example, forbids nothing.
+        """
         if route is None or route.ifindex == self._ifindex:
             return ""
         if route.kind == LOCAL:
             return "own-address"
-        connected = route.ifindex and not route.gateway and route.network.prefixlen
-        return "own-subnet" if connected else ""
+        if route.direct:
+            return "own-subnet"
+        return "foreign-route" if route.network.prefixlen == route.network.max_prefixlen else ""
 
     def _skip(self, address: Address, reason: str) -> None:
         if self.skipped.get(address) != reason:
             self.skipped[address] = reason
-            log.info("%s is answered and not routed: %s", address, reason)
+            owner = f" ({self.owners[address]})" if address in self.owners else ""
+            log.info("%s is answered and not routed: %s%s", address, reason, owner)
 
     def _forget(self, addresses: Sequence[Address]) -> None:
         for address in addresses:
             self._wanted.pop(address, None)
             self.skipped.pop(address, None)
+            self.owners.pop(address, None)
         self._remove([address for address in addresses if address in self.present])
 
     def _remove(self, addresses: Sequence[Address]) -> None:

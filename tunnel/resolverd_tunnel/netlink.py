@@ -25,6 +25,8 @@ _NEWLINK, _NEWADDR, _NEWROUTE, _DELROUTE, _GETROUTE, _NEWRULE, _DELRULE = 16, 20
 _REPLACE, _EXCL, _CREATE = 0x100, 0x200, 0x400
 _FIB_MATCH = 0x2000
 _STATIC = 4
+_WITH_ADDRESS = (2, 9, 16)
+"""Route protocols of networks that a link is on: the kernel's, router advertisements', DHCP's."""
 _BATCH = 64
 """Requests in one send: with more, their acknowledgements overflow the receive buffer (ENOBUFS)."""
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -44,6 +46,15 @@ class Route:
     table: int = TABLE_MAIN
     ours: bool = False
     """Whether a program added it as we do (protocol "static"), and not the kernel."""
+    direct: bool = False
+    """Whether it came with an address of its link: that link is on this network."""
+
+    def __str__(self) -> str:
+        try:
+            link = socket.if_indextoname(self.ifindex)
+        except OSError:
+            link = f"link {self.ifindex}"
+        return f"{self.network} dev {link}" if self.ifindex else str(self.network)
 
 
 def explain(what: str, error: OSError) -> HostError | NoPermissionError:
@@ -95,13 +106,17 @@ class Netlink:
         return self._change(_DELROUTE, 0, networks, ifindex)
 
     def routes(self, ifindex: int) -> list[Route]:
-        """The routes of the main table by way of a device; an interrupted dump is taken again."""
+        """The routes of the main table by way of a device."""
+        return [route for route in self.main_routes() if route.ifindex == ifindex]
+
+    def main_routes(self) -> list[Route]:
+        """The routes of the main table; an interrupted dump is taken again."""
         for _ in range(8):
             bodies, whole = self._kernel.dump(_GETROUTE, bytes(12))
             if whole:
                 break
         found = filter(None, map(_parse_route, bodies))
-        return [route for route in found if route.ifindex == ifindex and route.table == TABLE_MAIN]
+        return [route for route in found if route.table == TABLE_MAIN]
 
     def match(self, addresses: Sequence[Address]) -> dict[Address, Route]:
         """The entry of the routing tables that decides each address; none for one that nothing routes."""
@@ -161,7 +176,8 @@ def _parse_route(body: bytes) -> Route | None:
     table = struct.unpack("=I", found[15])[0] if 15 in found else table
     gateway = not found.keys().isdisjoint({5, 9, 18})  # RTA_GATEWAY, RTA_MULTIPATH, RTA_VIA
     network = ip_network((ip_address(target), length), strict=False)
-    return Route(network, ifindex, kind, gateway, table, ours=protocol == _STATIC)
+    direct = kind == UNICAST and bool(ifindex and length) and not gateway and protocol in _WITH_ADDRESS
+    return Route(network, ifindex, kind, gateway, table, ours=protocol == _STATIC, direct=direct)
 
 
 def _batches(items: Sequence[Network] | Sequence[Address]) -> Iterator[Sequence]:  # type: ignore[type-arg]

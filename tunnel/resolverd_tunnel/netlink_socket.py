@@ -41,7 +41,7 @@ class NetlinkSocket:
         self._socket.send(b"".join(_message(kind, flags, first + n, body) for n, body in enumerate(bodies)))
         answers: dict[int, Answer] = {}
         while len(answers) < len(bodies):
-            for answered, _, number, body in _messages(self._socket.recv(_RECEIVE)):
+            for answered, _, number, body in messages(self._socket.recv(_RECEIVE)):
                 if number >= first:
                     answers[number] = _outcome(body) if answered == _ERROR else body
         return [answers[first + n] for n in range(len(bodies))]
@@ -53,7 +53,7 @@ class NetlinkSocket:
         found: list[bytes] = []
         whole = True
         while True:
-            for answered, flags, number, part in _messages(self._socket.recv(_RECEIVE)):
+            for answered, flags, number, part in messages(self._socket.recv(_RECEIVE)):
                 if number != self._sequence:
                     continue
                 whole = whole and not flags & _INTERRUPTED
@@ -77,6 +77,14 @@ def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         data = data[max(4, (length + 3) & ~3) :]
 
 
+def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Kind, flags, number and body of each message in ``data``."""
+    while len(data) >= _HEADER.size:
+        length, kind, flags, number, _ = _HEADER.unpack_from(data)
+        yield kind, flags, number, data[_HEADER.size : length]
+        data = data[max(_HEADER.size, (length + 3) & ~3) :]
+
+
 def _outcome(body: bytes) -> OSError | None:
     code = -struct.unpack_from("=i", body)[0]
     return OSError(code, os.strerror(code)) if code else None
@@ -84,11 +92,3 @@ def _outcome(body: bytes) -> OSError | None:
 
 def _message(kind: int, flags: int, number: int, body: bytes) -> bytes:
     return _HEADER.pack(_HEADER.size + len(body), kind, flags | _REQUEST, number, 0) + body
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Kind, flags, number and body of each message in ``data``."""
-    while len(data) >= _HEADER.size:
-        length, kind, flags, number, _ = _HEADER.unpack_from(data)
-        yield kind, flags, number, data[_HEADER.size : length]
-        data = data[max(_HEADER.size, (length + 3) & ~3) :]

@@ -1,4 +1,4 @@
-"""IP packets as they come from a TUN device: what kind one is, and the two answers we write ourselves. Pure.
+"""IP packets as they come from a TUN device: what kind one is, and the answers we write ourselves. Pure.
 
 Only the first octets are looked at (RFC 791, 8200, 9293, 792, 4443); payloads are never parsed.
 """
@@ -106,10 +106,26 @@ def source(packet: Octets) -> Address:
 
 
 def opening(packet: Octets) -> Opening:
-    """The ends of a packet of kind SYN."""
+    """The ends of a packet of kind SYN or UDP."""
     header = header_length(packet)
     client_port, port = struct.unpack_from("!HH", packet, header)
     return Opening(source(packet), client_port, destination(packet), port)
+
+
+def payload(datagram: Octets) -> bytes:
+    """What a packet of kind UDP carries."""
+    start = header_length(datagram)
+    length = int.from_bytes(datagram[start + 4 : start + 6], "big")
+    return bytes(datagram[start + 8 : start + length])
+
+
+def datagram_back(datagram: Octets, answer: bytes) -> bytes:
+    """The packet that carries ``answer`` to the sender of ``datagram``. At most 65,000 octets."""
+    there, here = struct.unpack_from("!HH", datagram, header_length(datagram))
+    build: Callable[[int], bytes] = lambda checksum: (  # noqa: E731
+        struct.pack("!HHHH", here, there, 8 + len(answer), checksum) + answer
+    )
+    return _reply(datagram, UDP, build)
 
 
 def reset(syn: Octets) -> bytes:
@@ -156,7 +172,8 @@ def _reply(packet: Octets, protocol: int, build: Callable[[int], bytes]) -> byte
     bare = build(0)
     ends = destination(packet).packed + source(packet).packed
     pseudo = ends + struct.pack("!II", len(bare), protocol)
-    return _ip(packet, protocol, build(_checksum(pseudo + bare)))
+    checksum = _checksum(pseudo + bare)
+    return _ip(packet, protocol, build(checksum or (0xFFFF if protocol == UDP else 0)))  # RFC 768: 0 means none
 
 
 def _ip(packet: Octets, protocol: int, payload: bytes) -> bytes:

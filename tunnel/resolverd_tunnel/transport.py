@@ -43,8 +43,15 @@ class Transport(Protocol):
     """One way to the pods, with one set of credentials."""
 
     name: str
-    trouble: str
-    """Why it cannot reach anything at the moment; empty when it can, as far as is known."""
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot reach anything at the moment; empty when it can, as far as is known."""
+        ...
+
+    def hurry(self) -> None:
+        """Look at once whether the way is still good: the host has woken up, or changed networks."""
+        ...
 
     async def open(self, target: Target) -> Stream:
         """A stream to ``target`` that its pod has accepted. ConnectionRefusedError, or TransportError otherwise."""

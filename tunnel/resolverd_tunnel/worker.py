@@ -23,18 +23,22 @@ from resolverd.host import HostRoutes
 from resolverd.reporting import Reporter
 
 from .copying import CopyLoop
+from .dns_over_tcp import DnsOverTcp
 from .finding import StreamFinder
 from .gate import Gate, Wires
 from .holds_server import HoldsServer
 from .host_routes import RouteKeeper
 from .namespace import PrivateNamespace
 from .netlink import Netlink
+from .network_changes import NetworkChanges
 from .transport import named
 
 log = logging.getLogger(__name__)
 
 NAME = "tunnel"
 TIDY_INTERVAL = 30.0
+SLEEP_INTERVAL = 2.0
+"""Seconds between two looks at whether the host has slept, and the shortest sleep that counts."""
 UNAUTHORIZED_INTERVAL = 5.0
 """Seconds between two requests for fresh credentials."""
 MOST_FLOWS = 8192
@@ -52,8 +56,10 @@ class Tunnel:
         self._copying = CopyLoop(options.tun, namespace.tun, self._finder.index.is_alive)
         wires = Wires(inward=self._copying.inward, back=self._copying.back)
         self._gate = Gate(self._finder.open, namespace, wires, most=_most_flows())
+        self._dns = DnsOverTcp(self._finder.index.is_dns, self._finder.open, self._copying.back)
         self._netlink = Netlink()
         self._routes = RouteKeeper(self._netlink, options.ifindex, time.monotonic)
+        self._changes = NetworkChanges(options.ifindex, self._on_network_change)
         self._holds = (
             HoldsServer(socket.socket(fileno=options.holds), self._routes.hold) if options.holds >= 0 else None
         )
@@ -62,11 +68,10 @@ class Tunnel:
 
     async def run(self) -> None:
         """Until the channel ends. Raises ResolverdError when the device is gone."""
-        self._copying.start(self._gate.admit)
+        self._copying.start(self._gate.admit, self._dns.take)
         await self._channel.send(Ready(NAME))
-        tasks = [
-            asyncio.create_task(part) for part in (self._receive(), self._reporter.run(), self._tidy(), self._ask())
-        ]
+        parts = (self._receive(), self._reporter.run(), self._tidy(), self._ask(), self._notice_sleep())
+        tasks = [asyncio.create_task(part) for part in parts]
         try:
             done, _ = await asyncio.wait([*tasks, self._copying.failed], return_when=asyncio.FIRST_COMPLETED)
             for ended in done:
@@ -81,8 +86,10 @@ class Tunnel:
 
     async def _close(self) -> None:
         self._copying.stop()
+        self._changes.close()
         if self._holds:
             self._holds.close()
+        await self._dns.close()
         await self._gate.close()
         await self._finder.close()
         self._netlink.close()
@@ -107,6 +114,16 @@ class Tunnel:
         if self._holds:
             self._holds.start()
 
+    async def _notice_sleep(self) -> None:
+        """While a host sleeps, only one of the two clocks goes on."""
+        slept = _slept()
+        while True:
+            await asyncio.sleep(SLEEP_INTERVAL)
+            before, slept = slept, _slept()
+            if slept - before > SLEEP_INTERVAL:
+                log.info("awake again after %d s", slept - before)
+                self._on_network_change()
+
     async def _tidy(self) -> None:
         while True:
             await asyncio.sleep(TIDY_INTERVAL)
@@ -124,6 +141,13 @@ class Tunnel:
             await self._channel.send(Unauthorized())
             await asyncio.sleep(UNAUTHORIZED_INTERVAL)
 
+    def _on_network_change(self) -> None:
+        self._finder.hurry()
+        try:
+            self._routes.look()
+        except OSError as error:
+            log.error("following the host's routes: %s", error.strerror)
+
     def _on_unauthorized(self) -> None:
         self._unauthorized.set()
 
@@ -132,10 +156,12 @@ class Tunnel:
         return {
             "state": self._finder.state,
             "transport": self._transport_name,
-            "routes": [f"{address}/{address.max_prefixlen}" for address in self._routes.present],
-            "not-routed": [{"net": str(net), "reason": why} for net, why in self._routes.skipped.items()],
+            "routes": self._routes.shown(),
+            "not-routed": self._routes.not_routed(),
             "streams": len(flows),
             "bytes": self._gate.carried + sum(flow.up + flow.down for flow in flows),
+            "turned-away": self._gate.turned_away,
+            "refused": self._finder.refusals.values(),
             "dropped": dict(self._copying.dropped),
         }
 
@@ -152,6 +178,13 @@ async def serve(options: argparse.Namespace) -> None:
         raise
     finally:
         await channel.close()
+
+
+def _slept() -> float:
+    """Seconds this host has slept since it was started; 0 where the system does not tell."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def _most_flows() -> int:
