@@ -17,7 +17,7 @@ from resolverd import __version__, probe, status
 from resolverd.cluster.access import shown
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext, invoker
-from resolverd.cluster.snapshot import Change, Touched, everything
+from resolverd.cluster.snapshot import Change, Kind, Touched, everything
 from resolverd.dns.rules import DnsConfig
 from resolverd.dns_policy import make_dns_config
 from resolverd.errors import ResolverdError
@@ -73,6 +73,7 @@ class Daemon:
         """Workers that did not answer when they were last asked."""
         self._told = {name: asyncio.Event() for name in self._reports}
         self._follower = Follower(settings.cluster, invoker(), host.scratch, self._on_change, self._on_context)
+        self._follower.pods.want(settings.dns.pod_records == "verified")
         self._reconciler = Reconciler(host.backend, lambda _: self._replan())
         self._holds = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._tunnel = self._tunnel_worker(host.device) if settings.tunnel.enabled and host.device else None
@@ -149,6 +150,7 @@ class Daemon:
         if kept != fresh:
             log.warning("reload: %s take effect at the next start", RESTART_ONLY)
         self._settings = kept
+        self._follower.pods.want(kept.dns.pod_records == "verified")
         self._replan()
         log.info("reload: settings read")
 
@@ -283,11 +285,15 @@ class Daemon:
 
     def _checks(self) -> Iterator[Check]:
         follower, reconciler = self._follower, self._reconciler
-        trouble = next(iter(follower.trouble.values()), None)
+        trouble = next((error for kind, error in follower.trouble.items() if not kind.startswith(Kind.POD)), None)
         detail = (
             trouble.why if trouble else "followed" if follower.synced.is_set() else "the first lists are on the way"
         )
         yield Check("cluster", follower.synced.is_set() and not trouble, detail, trouble.fix if trouble else "")
+        if follower.pods.are_wanted:
+            lacking = next((error for kind, error in follower.trouble.items() if kind.startswith(Kind.POD)), None)
+            detail = lacking.why if lacking else "followed" if follower.pods.are_listed else "their list is on the way"
+            yield Check("pods", follower.pods.are_listed and not lacking, detail, lacking.fix if lacking else "")
         error = reconciler.error
         detail = error.why if error else "in force" if reconciler.in_force.is_set() else "not yet told"
         yield Check("host-resolver", reconciler.in_force.is_set(), detail, error.fix if error else "")

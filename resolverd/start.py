@@ -85,8 +85,6 @@ def not_in_force(settings: Settings) -> list[str]:
     """The settings somebody changed that have no effect yet."""
     usual = Settings()
     found = [name for name in LATER if _value(settings, name) != _value(usual, name)]
-    if settings.dns.pod_records == "verified":
-        found.append("dns.pod-records: verified")
     if settings.tunnel.routes == "cidrs":
         found.append("tunnel.routes: cidrs")
     return found

@@ -9,6 +9,8 @@ from resolverd.cluster.objects import (
     ClusterObject,
     EndpointSlice,
     Namespace,
+    Pod,
+    PodList,
     Service,
     parse_endpoint_slice,
     parse_service,
@@ -119,7 +121,13 @@ OBJECTS: tuple[ClusterObject, ...] = (
     service("lost", "deleted", clusterIPs=["10.96.1.6"], ports=[HTTP]),
 )
 
-_KINDS = {Namespace: Kind.NAMESPACE, Service: Kind.SERVICE, EndpointSlice: Kind.SLICE}
+_KINDS = {
+    Namespace: Kind.NAMESPACE,
+    Service: Kind.SERVICE,
+    EndpointSlice: Kind.SLICE,
+    Pod: Kind.POD,
+    PodList: Kind.POD_LIST,
+}
 
 
 def put(item: ClusterObject) -> Change:

@@ -17,6 +17,7 @@ from resolverd.cluster.access import Access
 from resolverd.cluster.client import ApiClient, ApiError, UnreachableError
 from resolverd.cluster.kubeconfig import Invoker, KubeContext
 from resolverd.cluster.objects import Namespace
+from resolverd.cluster.pods import PodWatch
 from resolverd.cluster.ranges import Seen, discover
 from resolverd.cluster.snapshot import Change, Key, Kind, Snapshot, Touched, fold
 from resolverd.cluster.watch import WATCHED, Reflector
@@ -59,6 +60,8 @@ class Follower:
     """Unix time, in seconds, of the last change; 0: none yet."""
     events: int = 0
     synced: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once everything but the pods has been listed."""
+    pods: PodWatch = field(init=False)
     _pending: dict[tuple[Kind, Key], Change] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _renew: asyncio.Event = field(default_factory=asyncio.Event)
@@ -67,6 +70,9 @@ class Follower:
     _told_ranges: tuple[Network, ...] = ()
     """What the cluster itself says they are."""
     _seen: Seen = field(default_factory=Seen)
+
+    def __post_init__(self) -> None:
+        self.pods = PodWatch(self, self.settings.namespaces or ("",))
 
     async def run(self) -> None:
         """Follow until cancelled. Raises UsageError and ClusterError when the cluster cannot be followed at all."""
@@ -106,7 +112,7 @@ class Follower:
         self.trouble.pop("credentials", None)
         if before and before.access.server != self.context.access.server:
             # Another server's versions mean nothing here; what was known stays, so that what is gone is found out.
-            for reflector in self._reflectors:
+            for reflector in (*self._reflectors, *self.pods.reflectors):
                 reflector.version = ""
         self.api_servers = await _addresses(self.context.access)
         self.on_context(self.context)
@@ -118,6 +124,7 @@ class Follower:
         self._renew.clear()
         async with ApiClient(self.context.access) as client:
             tasks = [asyncio.create_task(reflector.run(client)) for reflector in self._reflectors]
+            tasks.append(asyncio.create_task(self.pods.run(client)))
             tasks.append(asyncio.create_task(self._find_ranges(client)))
             waiting = asyncio.create_task(self._until_renewal())
             try:
@@ -161,7 +168,7 @@ class Follower:
             self.snapshot, touched = fold(self.snapshot, changes, synced=synced, serial=now)
             self._seen.look(changes)
             before, self.ranges = self.ranges, self._told_ranges + self._seen.outside(self._told_ranges)
-            if touched.synced or touched.services or touched.namespaces or before != self.ranges:
+            if touched or before != self.ranges:
                 self.on_change(changes, touched)
             if synced:
                 self.synced.set()

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -41,11 +41,17 @@ class Watched:
     kind: Kind
     group_version: str
     parse: Callable[[objects.Raw], ClusterObject]
+    fields: str = ""
+    """A field selector: what ceases to be selected is deleted, for us."""
 
     def path(self, namespace: str) -> str:
         """The list's path; ``namespace`` empty: all of them."""
         inside = f"/namespaces/{namespace}" if namespace else ""
         return f"{self.group_version}{inside}/{self.kind}"
+
+    def parameters(self, more: Mapping[str, str]) -> dict[str, str]:
+        """Those of a list or a watch."""
+        return {**more, **({"fieldSelector": self.fields} if self.fields else {})}
 
 
 WATCHED = (
@@ -53,6 +59,12 @@ WATCHED = (
     Watched(Kind.SERVICE, "/api/v1", objects.parse_service),
     Watched(Kind.SLICE, "/apis/discovery.k8s.io/v1", objects.parse_endpoint_slice),
 )
+
+
+PODS = Watched(
+    Kind.POD, "/api/v1", objects.parse_pod, "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown"
+)
+"""Only watched for verified pod records. A finished pod's status keeps an address that another may have by now."""
 
 
 class Sink(Protocol):
@@ -108,7 +120,8 @@ class Reflector:
     async def _list(self, client: ApiClient) -> None:
         path, found, token = self.watched.path(self.namespace), set[Key](), ""
         while True:
-            page = await client.get(path, {"limit": str(PAGE), **({"continue": token} if token else {})})
+            asked = {"limit": str(PAGE), **({"continue": token} if token else {})}
+            page = await client.get(path, self.watched.parameters(asked))
             metadata = _mapping(page.get("metadata"))
             items = page.get("items")
             for raw in items if isinstance(items, list) else ():
@@ -132,7 +145,7 @@ class Reflector:
             "timeoutSeconds": str(random.randint(*WATCH_SECONDS)),  # noqa: S311  # spreading load, no secret
         }
         path = self.watched.path(self.namespace)
-        async for event in client.watch(path, parameters, lambda: self.sink.alive(self)):
+        async for event in client.watch(path, self.watched.parameters(parameters), lambda: self.sink.alive(self)):
             kind, raw = event.get("type"), event.get("object")
             if kind == "ERROR":
                 raise _watch_error(_mapping(raw))
