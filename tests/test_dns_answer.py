@@ -173,6 +173,8 @@ REVERSE: Cases = [
     ("62.0.244.10.in-addr.arpa", "PTR", "NXDOMAIN"),
     ("0.244.10.in-addr.arpa", "PTR", "NODATA"),
     ("99.244.10.in-addr.arpa", "PTR", "NXDOMAIN"),
+    ("98.244.10.in-addr.arpa", "PTR", "NXDOMAIN"),
+    ("97.244.10.in-addr.arpa", "PTR", "NXDOMAIN"),
     ("99.0.96.10.in-addr.arpa", "PTR", "NXDOMAIN"),
     ("x.7.0.96.10.in-addr.arpa", "PTR", "NXDOMAIN"),
     ("007.0.96.10.in-addr.arpa", "PTR", "NXDOMAIN"),

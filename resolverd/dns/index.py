@@ -72,12 +72,12 @@ class RecordIndex:
         return min(self._services.get(address, ()), default=None)
 
     def slices_with(self, address: Address) -> Iterator[EndpointSlice]:
-        """Slices that list ``address``, ready or not, in the order of their names."""
+        """Slices of services that list ``address`` as ready, in the order of their names."""
         for key in sorted(self._slices.get(address, ())):
             yield self.snapshot.slices[key]
 
     def has_address_in(self, network: Network) -> bool:
-        """Whether any address inside ``network`` is known."""
+        """Whether any address inside ``network`` has a name."""
         ordered = self._sorted.get(network.version)
         if ordered is None:
             known = {*self._services, *self._slices}
@@ -103,7 +103,10 @@ def _cluster_ips(service: Service | None) -> set[Address]:
 
 
 def _slice_addresses(item: EndpointSlice | None) -> set[Address]:
-    return _addresses(text for endpoint in item.endpoints for text in endpoint.addresses) if item else set()
+    """Those that give names: ready ones, in a slice of a service."""
+    if item is None or not item.service:
+        return set()
+    return _addresses(text for endpoint in item.endpoints if endpoint.ready for text in endpoint.addresses)
 
 
 def _addresses(texts: Iterable[str]) -> set[Address]:
