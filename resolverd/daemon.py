@@ -76,6 +76,7 @@ class Daemon:
         self._told = {name: asyncio.Event() for name in self._reports}
         self._follower = Follower(settings.cluster, invoker(), host.scratch, self._on_change, self._on_context)
         self._reloading = Reloading(loaded, read_settings, self._take, self._follower.kubeconfig_changed)
+        self._follower.pods.want(settings.dns.pod_records == "verified")
         self._reconciler = Reconciler(host.backend, lambda _: self._replan())
         self._lookout = Lookout(self._reconciler, self._host_servers, self._replan)
         self._holds = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -167,6 +168,7 @@ class Daemon:
 
     def _take(self, settings: Settings) -> None:
         self._settings = settings
+        self._follower.pods.want(settings.dns.pod_records == "verified")
         self._lookout.forgive()
         self._replan()
 

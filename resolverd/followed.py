@@ -8,6 +8,7 @@ from typing import Any
 
 from resolverd.check import Check
 from resolverd.cluster.follow import Follower
+from resolverd.cluster.snapshot import Kind
 from resolverd.settings import ClusterSettings
 
 RBAC = "resolverd rbac prints the role that is needed"
@@ -15,7 +16,7 @@ RBAC = "resolverd rbac prints the role that is needed"
 
 def checks(follower: Follower) -> Iterator[Check]:
     """Whether the cluster is followed, and whether that is all of it."""
-    trouble = next(iter(follower.trouble.values()), None)
+    trouble = next((error for kind, error in follower.trouble.items() if not kind.startswith(Kind.POD)), None)
     fix = trouble.fix if trouble else ""
     if follower.is_away:
         why = trouble.why if trouble else "the first lists are on the way"
@@ -29,6 +30,11 @@ def checks(follower: Follower) -> Iterator[Check]:
     scope = follower.scope
     if scope.missing:
         yield Check("rights", True, f"follows {_followed(follower)}; may not {'; '.join(scope.missing)}", RBAC)
+    pods = follower.pods
+    lacking = next((error for kind, error in follower.trouble.items() if kind.startswith(Kind.POD)), None)
+    if pods.are_wanted:
+        detail = lacking.why if lacking else "followed" if pods.are_listed else "their list is on the way"
+        yield Check("pods", pods.are_listed and not lacking, detail, lacking.fix if lacking else "")
     if follower.malformed:
         yield Check("objects", True, f"{follower.malformed} objects are malformed and left out; the log names them")
 

@@ -9,6 +9,8 @@ from resolverd.cluster.objects import (
     ClusterObject,
     EndpointSlice,
     Namespace,
+    Pod,
+    PodList,
     Service,
     parse_endpoint_slice,
     parse_service,
@@ -98,7 +100,8 @@ OBJECTS: tuple[ClusterObject, ...] = (
         [PG],
     ),
     slice_of("gone", [endpoint("10.244.0.61", hostname="left")], [PG]),
-    slice_of("", [endpoint("10.244.0.62")], [PG]),
+    slice_of("", [endpoint("10.244.0.62"), endpoint("10.244.98.1")], [PG]),
+    slice_of("idle", [endpoint("10.244.97.1", **NOT_READY)], [PG]),
     slice_of("stray", [endpoint("192.0.2.9", hostname="far")], [PG]),
     service("outside", type="ExternalName", externalName="db.Example.com."),
     service("inside", type="ExternalName", externalName="web.shop.svc.cluster.local"),
@@ -119,7 +122,13 @@ OBJECTS: tuple[ClusterObject, ...] = (
     service("lost", "deleted", clusterIPs=["10.96.1.6"], ports=[HTTP]),
 )
 
-_KINDS = {Namespace: Kind.NAMESPACE, Service: Kind.SERVICE, EndpointSlice: Kind.SLICE}
+_KINDS = {
+    Namespace: Kind.NAMESPACE,
+    Service: Kind.SERVICE,
+    EndpointSlice: Kind.SLICE,
+    Pod: Kind.POD,
+    PodList: Kind.POD_LIST,
+}
 
 
 def put(item: ClusterObject) -> Change:

@@ -18,7 +18,8 @@ import yaml
 from commands import NOBODY, Running, resolverd, running
 from upstream_double import a, always, upstream
 
-from resolverd.demo.cluster import DemoCluster
+from resolverd.demo.cluster import DemoCluster, Traits
+from resolverd.demo.rights import Rule, User
 
 
 @dataclass
@@ -58,18 +59,19 @@ ALONE = "dns: {upstreams: []}\n"
 
 @asynccontextmanager
 async def plain(
-    folder: Path, cluster: DemoCluster, user: int | None = None, config: str = ALONE
+    folder: Path, cluster: DemoCluster, user: int | None = None, config: str = ALONE, token: str = "", code: int = 0
 ) -> AsyncIterator[Plain]:
+    """A server that runs, as soon as ``resolverd status`` ends with ``code``."""
     settings = folder / "config.yaml"
     settings.write_text(config)
     file, state, listen = folder / "kubeconfig", folder / "state", f"127.0.0.1:{free_port()}"
-    file.write_text(cluster.kubeconfig())
+    file.write_text(cluster.kubeconfig(token=token))
     arguments = ["--backend", "none", "--no-tunnel", "--dns-listen", listen, "--kubeconfig", str(file)]
     arguments += ["--config", str(settings)]
     async with running(folder, "run", *arguments, "--state-dir", str(state), user=user) as run:
         one = Plain(cluster, run, state, listen)
         async with asyncio.timeout(30):
-            while (await resolverd("status", "--state-dir", str(state))).code != 0:
+            while (await resolverd("status", "--state-dir", str(state))).code != code:
                 assert run.process.returncode is None, run.log.read_text()
                 await asyncio.sleep(0.05)
         yield one
@@ -132,6 +134,41 @@ async def test_names_of_others_and_names_of_one_s_own(tmp_path: Path) -> None:
         failed = await resolverd("query", "git.corp.test", "--state-dir", str(server.state))
         assert (failed.code, "SERVFAIL" in failed.err) == (1, True), "only the cluster's DNS service would know"
         assert (await server.status())["dns"]["forwarded"]["failed"] == 1
+
+
+POD_RECORDS = "dns: {{upstreams: [], pod-records: {mode}}}\n"
+
+
+async def test_pod_records_can_be_switched_while_it_runs(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    async with DemoCluster() as cluster, plain(tmp_path, cluster) as server:
+        address = cluster.get("Pod", "web-1", "shop")["status"]["podIP"]
+        there, nowhere = (f"{text.replace('.', '-')}.shop.pod.cluster.local" for text in (address, "10.9.9.9"))
+        assert (await server.answer(there), await server.answer(nowhere)) == (address, "10.9.9.9")
+        for mode, expected in (("verified", (address, "")), ("disabled", ("", "")), ("verified", (address, ""))):
+            config.write_text(POD_RECORDS.format(mode=mode))
+            server.run.process.send_signal(signal.SIGHUP)
+            await server.until(nowhere, expected[1])
+            await server.until(there, expected[0])
+            checks = [check["id"] for check in (await server.status())["checks"]]
+            assert ("pods" in checks) == (mode == "verified")
+        cluster.delete("Pod", "web-1", "shop")
+        await server.until(there, "")
+
+
+async def test_pod_records_that_nobody_may_verify_are_unknown_and_status_says_why(tmp_path: Path) -> None:
+    readable = frozenset({"namespaces", "services", "endpointslices"})
+    user = User("ada", (Rule(frozenset({"list", "watch"}), readable),))
+    async with (
+        DemoCluster(traits=Traits(tokens={"t": user})) as cluster,
+        plain(tmp_path, cluster, config=POD_RECORDS.format(mode="verified"), token="t", code=1) as server,
+    ):
+        await server.until("web.shop.svc", cluster.get("Service", "web", "shop")["spec"]["clusterIP"])
+        asked = await resolverd("query", "10-244-0-1.shop.pod.cluster.local", "--state-dir", str(server.state))
+        assert (asked.code, "SERVFAIL" in asked.err) == (1, True)
+        (check,) = [check for check in (await server.status())["checks"] if not check["ok"]]
+        assert (check["id"], "dns.pod-records" in check["fix"]) == ("pods", True)
+        assert 'cannot list resource "pods"' in check["detail"]
 
 
 async def test_changes_are_followed(server: Plain) -> None:

@@ -8,6 +8,7 @@ import gzip
 import json
 import logging
 import os
+import pickle
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -62,12 +63,15 @@ SERVICES = st.one_of(
     st.builds(
         Service, NAMES, NAMES, st.just("ClusterIP"),
         st.lists(NAMES.filter(lambda ip: ip != "None"), max_size=2).map(tuple),
-        st.just(False), st.just(""), PORTS.map(tuple), TEXTS, st.booleans(),
+        st.just(False), st.just(""), PORTS.map(tuple), TEXTS, st.booleans(), st.integers(1, 86400),
+        st.lists(NAMES, max_size=2).map(tuple),
     ),
     st.builds(Service, NAMES, NAMES, st.just("ClusterIP"), st.just(()), st.just(True), st.just(""), PORTS.map(tuple)),
     st.builds(Service, NAMES, NAMES, st.just("ExternalName"), st.just(()), st.just(False), TEXTS, PORTS.map(tuple)),
 )  # fmt: skip
-ENDPOINTS = st.builds(Endpoint, st.lists(TEXTS, max_size=2).map(tuple), TEXTS, st.booleans(), st.booleans(), TEXTS)
+ENDPOINTS = st.builds(
+    Endpoint, st.lists(TEXTS, max_size=2).map(tuple), TEXTS, st.booleans(), st.booleans(), TEXTS, st.booleans()
+)
 SLICE_PORTS = st.builds(EndpointPort, TEXTS, TEXTS, st.none() | st.integers(0, 65535))
 SLICES = st.builds(
     EndpointSlice, NAMES, NAMES, TEXTS, st.lists(ENDPOINTS, max_size=3).map(tuple),
@@ -79,6 +83,7 @@ SLICES = st.builds(
 def test_an_object_is_written_as_the_api_would_give_it(one: Service, other: EndpointSlice) -> None:
     assert objects.parse_service(json.loads(json.dumps(written(one)))) == one
     assert objects.parse_endpoint_slice(json.loads(json.dumps(written(other)))) == other
+    assert pickle.loads(pickle.dumps((one, other))) == (one, other)  # noqa: S301  # ours
 
 
 def test_another_cluster_or_another_authority_has_another_file(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from upstream_double import (
     cname,
     extended_error,
     forwarding,
+    reason,
     record,
     reply_to,
     silence,
@@ -28,9 +29,12 @@ from resolverd.dns import foreign
 from resolverd.dns.cache import MAX_STALE, Cache
 from resolverd.dns.claims import Elsewhere
 from resolverd.dns.encode import MAX_MESSAGE
+from resolverd.dns.failures import FIRST, LONGEST, Failures
 from resolverd.dns.forward import RECHECK
 from resolverd.dns.message import HEADER, HEADER_SIZE, Edns, MalformedMessageError
-from resolverd.dns.outward import Key
+from resolverd.dns.outward import Key, Outcome
+from resolverd.dns.records import Rcode
+from resolverd.dns.rules import DnsConfig
 
 NAME = "www.example.com"
 SHORT = 0.3
@@ -108,8 +112,57 @@ class TestHowLong:
         async with upstream(always(*answer, **more)) as other, forwarding(other.server) as here:
             await here.ask(query(NAME))
             before = len(other.asked)
+            here.clock.now += FIRST
             await here.ask(query(NAME))
             assert len(other.asked) == 2 * before
+
+    @pytest.mark.parametrize(("rcode", "tcp"), [(2, False), (5, False), (5, True)])
+    async def test_a_failure_is_said_again_for_a_while(self, rcode: int, tcp: bool) -> None:
+        """RFC 9520: at least a second, longer each time, and never long."""
+        async with upstream(always(rcode=rcode)) as other, forwarding(other.server) as here:
+            ask, said = (here.ask_over_tcp if tcp else here.ask), []
+            for _ in range(6):
+                failed = await ask(query(NAME, edns=opt()))
+                said.append((failed.rcode, extended_error(failed), reason(failed)))
+                rounds = len(other.asked) + len(other.over_tcp)
+                said.append(said[-1])
+                again = await ask(query(NAME, edns=opt()))
+                said.append((again.rcode, extended_error(again), reason(again)))
+                assert len(other.asked) + len(other.over_tcp) == rounds
+                here.clock.now += LONGEST
+            assert set(said) == {(rcode, 22, f"an upstream answers {Rcode(rcode).name}")}
+            assert rounds == 6 * 2
+            await ask(query("another.example.com"))
+            assert len(other.asked) + len(other.over_tcp) == rounds + 2
+            other.says = always(a())
+            here.clock.now += LONGEST
+            assert (await ask(query(NAME))).rcode == 0
+
+    def test_failures_in_a_row_are_kept_longer_and_an_answer_ends_the_row(self) -> None:
+        kept, key, now = Failures(2), (Elsewhere.UPSTREAM, b"x", 0, False), 0.0
+        lengths = []
+        for _ in range(5):
+            kept.put(key, Outcome(), now)
+            length = next(n for n in range(60) if kept.get(key, now + n) is None)
+            lengths.append(length)
+            now += length
+        assert lengths == [1, 2, 4, 5, 5]
+        kept.forget(key)
+        kept.put(key, Outcome(), now)
+        assert kept.get(key, now + FIRST) is None
+        for number in range(5):
+            kept.put((Elsewhere.CLUSTER, bytes((number,)), 0, False), Outcome(), now)
+        assert len(kept) == 2
+
+    async def test_other_upstreams_may_have_an_answer_at_once(self) -> None:
+        async with (
+            upstream(always(rcode=2)) as other,
+            upstream(always(a())) as good,
+            forwarding(other.server) as here,
+        ):
+            assert (await here.ask(query(NAME))).rcode == 2
+            here.configure(DnsConfig(upstreams=(good.server,)))
+            assert (await here.ask(query(NAME))).rcode == 0
 
     async def test_a_changed_answer_takes_the_place_of_the_old_one(self) -> None:
         async with upstream(always(a(ttl=10))) as other, forwarding(other.server) as here:

@@ -30,6 +30,7 @@ from resolverd.cluster.objects import Namespace, Service, parse_service
 from resolverd.cluster.snapshot import Snapshot, fold
 from resolverd.dns import holds_client
 from resolverd.dns.cluster_dns import ClusterDns, cluster_dns_address
+from resolverd.dns.failures import FIRST
 from resolverd.dns.holds_client import HoldsClient
 from resolverd.dns.upstream import ask_over_tcp
 from resolverd.holds import decode_request, encode_reply
@@ -140,6 +141,7 @@ async def test_it_is_followed_when_it_moves() -> None:
     async with included(always(a())) as (here, _, _tunnel):
         assert (await here.ask(query(GIT))).rcode == 2
         here.responder.fold((put(KUBE_DNS),), synced=True, serial=SERIAL)
+        here.clock.now += FIRST
         assert (await here.ask(query(GIT))).rcode == 0
 
 

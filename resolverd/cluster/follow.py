@@ -18,6 +18,7 @@ from resolverd.cluster.kept import Kept
 from resolverd.cluster.kubeconfig import Invoker, KubeContext
 from resolverd.cluster.login import Login
 from resolverd.cluster.objects import Namespace
+from resolverd.cluster.pods import PodWatch
 from resolverd.cluster.ranges import Seen, discover
 from resolverd.cluster.rights import CLUSTER_DNS_NAMESPACE, Scope, find_scope, named_scope
 from resolverd.cluster.snapshot import Change, Key, Kind, Snapshot, Touched, differing, everything, fold
@@ -74,9 +75,10 @@ class Follower:
     load: Load = field(default_factory=Load)
     scope: Scope = field(default_factory=Scope)
     synced: asyncio.Event = field(default_factory=asyncio.Event)
-    """The lists are in: what is known is no older than the watches."""
+    """The lists are in, but the pods': what is known is no older than the watches."""
     context_note: str = ""
     """What happened when the kubeconfig last changed."""
+    pods: PodWatch = field(init=False)
     _login: Login = field(init=False)
     _client: ApiClient | None = None
     _pending: dict[tuple[Kind, Key], Change] = field(default_factory=dict)
@@ -95,6 +97,7 @@ class Follower:
 
     def __post_init__(self) -> None:
         self._login = Login(self.settings, self.who, self.scratch, self.clock)
+        self.pods = PodWatch(self)
 
     @property
     def context(self) -> KubeContext | None:
@@ -147,14 +150,14 @@ class Follower:
             self.context_note = f"the kubeconfig changed: following {where}, no longer {before.name}"
             log.warning("%s", self.context_note)
             # Another server's versions mean nothing here; what was known stays, so that what is gone is found out.
-            for reflector in self._reflectors:
+            for reflector in (*self._reflectors, *self.pods.reflectors):
                 reflector.version = ""
             self.told_ranges, self._seen, self._rescope = (), Seen(), self.scope.is_partial
         self.api_servers = await _addresses(context.access)
         self.on_context(context)
         if self._client is None or not self._client.renew(context.access):
             self._moved.set()
-        for reflector in self._reflectors:
+        for reflector in (*self._reflectors, *self.pods.reflectors):
             reflector.poke()
 
     async def _follow(self) -> None:
@@ -169,6 +172,8 @@ class Follower:
             try:
                 await self._settle_scope(client)
                 tasks = [asyncio.create_task(reflector.run(client)) for reflector in self._reflectors]
+                self.pods.cover(self.scope.namespaces or ("",))
+                tasks.append(asyncio.create_task(self.pods.run(client)))
                 tasks.append(asyncio.create_task(self._find_ranges(client)))
                 done, _ = await asyncio.wait([waiting, *tasks[:-1]], return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -277,7 +282,7 @@ class Follower:
             before = self.ranges
             if self._seen.look(changes) or self.told_ranges is not self._seen.asked:
                 self.ranges = self.told_ranges + self._seen.outside(self.told_ranges)
-            if touched.synced or touched.services or touched.namespaces or before != self.ranges:
+            if touched or before != self.ranges:
                 self.on_change(changes, touched)
             if listed:
                 self.synced.set()
@@ -290,7 +295,7 @@ class Follower:
     @property
     def observed(self) -> tuple[Network, ...]:
         """Those of ``ranges`` that the cluster did not tell us."""
-        return tuple(network for network in self.ranges if network not in self._told_ranges)
+        return tuple(network for network in self.ranges if network not in self.told_ranges)
 
     # The Sink of the reflectors.
 
@@ -326,6 +331,8 @@ class Follower:
         if str(self.trouble.get(name)) != str(error):
             log.warning("watching %s: %s", name, error)
         self.trouble[name] = error
+        if reflector.watched.kind is Kind.POD:
+            return
         status = error.status if isinstance(error, ApiError) else 0
         if status in (0, 429) or status >= 500:
             self._silent_since = self._silent_since or time.monotonic()

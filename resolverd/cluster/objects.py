@@ -80,7 +80,7 @@ class Endpoint:
 
     def __reduce__(self) -> tuple[type[Endpoint], tuple[Any, ...]]:
         """There may be a hundred thousand: this pickles them several times faster than a dataclass does by itself."""
-        return Endpoint, (self.addresses, self.hostname, self.ready, self.terminating, self.pod)
+        return Endpoint, (self.addresses, self.hostname, self.ready, self.terminating, self.pod, self.serving)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,27 @@ class EndpointSlice:
         return self.namespace, self.service
 
 
-ClusterObject = Namespace | Service | EndpointSlice
+@dataclass(frozen=True, slots=True)
+class Pod:
+    namespace: str
+    name: str
+    address: str
+    """As the API spells it; empty until there is one."""
+    terminating: bool = False
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.namespace, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class PodList:
+    """Not an object of the API: says that every pod of ``namespace``, or (empty) of every one, is known."""
+
+    namespace: str
+
+
+ClusterObject = Namespace | Service | EndpointSlice | Pod | PodList
 
 
 def parse_namespace(raw: Raw) -> Namespace:
@@ -146,6 +166,16 @@ def parse_endpoint_slice(raw: Raw) -> EndpointSlice:
         service=_text(_mapping(metadata, "labels"), SERVICE_NAME_LABEL, ""),
         endpoints=_each(raw, "endpoints", lambda item: _endpoint(item, namespace)),
         ports=_each(raw, "ports", _endpoint_port),
+    )
+
+
+def parse_pod(raw: Raw) -> Pod:
+    metadata = _metadata(raw)
+    return Pod(
+        namespace=_text(metadata, "namespace"),
+        name=_text(metadata, "name"),
+        address=_text(_mapping(raw, "status"), "podIP", ""),
+        terminating=bool(metadata.get("deletionTimestamp")),
     )
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
-from .objects import ClusterObject, EndpointSlice, Namespace, Service
+from .objects import ClusterObject, EndpointSlice, Namespace, Pod, PodList, Service
 
 K = TypeVar("K")
 V = TypeVar("V", bound=ClusterObject)
 
 Key = tuple[str, str]
-"""Namespace and name; a Namespace object has ``("", name)``."""
+"""Namespace and name; a Namespace and a PodList have ``("", name of the namespace)``."""
 
 
 class Kind(StrEnum):
@@ -26,6 +26,10 @@ class Kind(StrEnum):
     NAMESPACE = "namespaces"
     SERVICE = "services"
     SLICE = "endpointslices"
+    POD = "pods"
+    """Only while the settings want them verified."""
+    POD_LIST = "podlists"
+    """That a list of pods is complete; not a kind of the API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,16 @@ class Snapshot:
     slices: Mapping[Key, EndpointSlice] = field(default_factory=dict)
     by_service: Mapping[Key, tuple[EndpointSlice, ...]] = field(default_factory=dict)
     """Slices of a service (namespace, service name), in the order of their names. The service may not exist."""
+    pods: Mapping[Key, Pod] = field(default_factory=dict)
+    pod_lists: Mapping[Key, PodList] = field(default_factory=dict)
     synced: bool = False
-    """Whether every kind has been listed once. Not synced is not empty: nothing may be denied yet."""
+    """Whether every kind but the pods has been listed once. Not synced is not empty: nothing may be denied yet."""
     serial: int = 0
     """Unix time, in seconds, of the last change: the serial of the zone's SOA."""
+
+    def has_pods_of(self, namespace: str) -> bool:
+        """Whether the pods of ``namespace`` have been listed."""
+        return ("", "") in self.pod_lists or ("", namespace) in self.pod_lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +68,19 @@ class Touched:
 
     namespaces: frozenset[str] = frozenset()
     services: frozenset[Key] = frozenset()
+    pods: frozenset[Key] = frozenset()
+    """Pods and lists of pods."""
     synced: bool = False
     """True when ``synced`` itself changed."""
+
+    def __bool__(self) -> bool:
+        return bool(self.namespaces or self.services or self.pods or self.synced)
 
 
 def key_of(item: ClusterObject) -> Key:
     """The key under which a Change names ``item``."""
+    if isinstance(item, PodList):
+        return "", item.namespace
     return ("", item.name) if isinstance(item, Namespace) else item.key
 
 
@@ -85,12 +102,18 @@ def fold(
         before.slices, {c.key: c.object for c in changed if c.kind is Kind.SLICE}, EndpointSlice
     )
     by_service, owners = _regroup(before, slices, touched_slices)
+    pods, touched_pods = _merge(before.pods, {c.key: c.object for c in changed if c.kind is Kind.POD}, Pod)
+    pod_lists, touched_lists = _merge(
+        before.pod_lists, {c.key: c.object for c in changed if c.kind is Kind.POD_LIST}, PodList
+    )
     now_synced = before.synced if synced is None else synced
-    touched = Touched(touched_namespaces, touched_services | owners, now_synced != before.synced)
-    if not (touched.namespaces or touched.services or touched.synced):
+    touched = Touched(
+        touched_namespaces, touched_services | owners, touched_pods | touched_lists, now_synced != before.synced
+    )
+    if not touched:
         return before, touched
     moment = before.serial if serial is None else serial
-    return Snapshot(namespaces, services, slices, by_service, now_synced, moment), touched
+    return Snapshot(namespaces, services, slices, by_service, pods, pod_lists, now_synced, moment), touched
 
 
 def differing(snapshot: Snapshot, changes: Iterable[Change]) -> tuple[Change, ...]:
@@ -98,6 +121,8 @@ def differing(snapshot: Snapshot, changes: Iterable[Change]) -> tuple[Change, ..
     tables: Mapping[Kind, Mapping[Key, ClusterObject]] = {
         Kind.SERVICE: snapshot.services,
         Kind.SLICE: snapshot.slices,
+        Kind.POD: snapshot.pods,
+        Kind.POD_LIST: snapshot.pod_lists,
     }
 
     def known(change: Change) -> ClusterObject | None:
@@ -116,6 +141,10 @@ def everything(snapshot: Snapshot) -> Iterator[Change]:
         yield Change(Kind.SERVICE, service.key, service)
     for item in snapshot.slices.values():
         yield Change(Kind.SLICE, item.key, item)
+    for pod in snapshot.pods.values():
+        yield Change(Kind.POD, pod.key, pod)
+    for listed in snapshot.pod_lists.values():
+        yield Change(Kind.POD_LIST, key_of(listed), listed)
 
 
 def _merge(

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,6 +44,8 @@ class Watched:
     kind: Kind
     group_version: str
     parse: Callable[[objects.Raw], ClusterObject]
+    fields: str = ""
+    """A field selector: what ceases to be selected is deleted, for us."""
 
     def path(self, namespace: str) -> str:
         """The list's path; ``namespace`` empty: all of them."""
@@ -56,6 +58,12 @@ WATCHED = (
     Watched(Kind.SERVICE, "/api/v1", objects.parse_service),
     Watched(Kind.SLICE, "/apis/discovery.k8s.io/v1", objects.parse_endpoint_slice),
 )
+
+
+PODS = Watched(
+    Kind.POD, "/api/v1", objects.parse_pod, "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown"
+)
+"""Only watched for verified pod records. A finished pod's status keeps an address that another may have by now."""
 
 
 class Sink(Protocol):
@@ -185,7 +193,7 @@ class Reflector:
     async def _page(self, client: ApiClient, token: str, whole: bool) -> Page:
         parameters = {} if whole else {"limit": str(PAGE)}
         parameters |= {"continue": token} if token else {}
-        data = await client.fetch(self.watched.path(self.namespace), parameters | self._selector())
+        data = await client.fetch(self.watched.path(self.namespace), self._parameters(parameters))
         try:
             return await asyncio.to_thread(read_page, data, self.watched.parse)
         except (ValueError, RecursionError) as error:
@@ -198,7 +206,7 @@ class Reflector:
             "timeoutSeconds": str(random.randint(*WATCH_SECONDS)),  # noqa: S311  # spreading load, no secret
         }
         path = self.watched.path(self.namespace)
-        async for event in client.watch(path, parameters | self._selector(), self._opened):
+        async for event in client.watch(path, self._parameters(parameters), self._opened):
             kind, raw = event.get("type"), event.get("object")
             if kind == "ERROR":
                 raise _watch_error(mapping(raw))
@@ -212,8 +220,9 @@ class Reflector:
     def _opened(self) -> None:
         self.sink.alive(self)
 
-    def _selector(self) -> dict[str, str]:
-        return {"labelSelector": self.labels} if self.labels else {}
+    def _parameters(self, more: Mapping[str, str]) -> dict[str, str]:
+        selectors = {"labelSelector": self.labels, "fieldSelector": self.watched.fields}
+        return {**more, **{key: value for key, value in selectors.items() if value}}
 
     def _mark(self, raw: Any) -> None:
         """A bookmark: all up to its version has been said. ApiError 410 when it lies before what we know."""

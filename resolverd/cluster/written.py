@@ -34,6 +34,8 @@ def _service(item: Service) -> Raw:
         {"name": p.name, "protocol": p.protocol, "port": p.port, "targetPort": p.target_port} for p in item.ports
     ]
     spec["sessionAffinity"] = item.session_affinity
+    spec["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": item.affinity_seconds}}
+    spec["externalIPs"] = list(item.external_addresses)
     return {"metadata": metadata, "spec": spec}
 
 
@@ -47,8 +49,8 @@ def _endpoint(item: Endpoint) -> Raw:
     raw: Raw = {"addresses": list(item.addresses)}
     if item.hostname:
         raw["hostname"] = item.hostname
-    if not item.ready or item.terminating:
-        raw["conditions"] = {"ready": item.ready, "terminating": item.terminating}
+    if not item.ready or item.terminating or not item.serving:
+        raw["conditions"] = {"ready": item.ready, "terminating": item.terminating, "serving": item.serving}
     if item.pod:
         raw["targetRef"] = {"kind": "Pod", "name": item.pod}
     return raw

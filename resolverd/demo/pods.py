@@ -8,7 +8,8 @@ from typing import Any
 Raw = dict[str, Any]
 
 STATE = "demo.resolverd.io/state"
-"""Annotation: ``ready`` (the default), ``unready`` (serves, but is not ready) or ``crashing`` (listens to nothing)."""
+"""Annotation: ``ready`` (the default), ``unready`` (serves, but is not ready), ``crashing`` (listens to nothing) or
+``finished`` (has ended well; its status keeps its address)."""
 SERVE = "demo.resolverd.io/serve"
 """Annotation: ``http`` or ``tcp-echo`` for all ports of the pod."""
 
@@ -30,7 +31,7 @@ def listening(pod: Raw) -> dict[int, Serve]:
     Without the annotation, ports without a name or with one that begins with ``http``, ``web`` or ``metrics`` are
     HTTP, others echo.
     """
-    if state(pod) == "crashing":
+    if state(pod) in ("crashing", "finished"):
         return {}
     asked = pod["metadata"].get("annotations", {}).get(SERVE)
     found: dict[int, Serve] = {}
@@ -53,7 +54,7 @@ def running_status(pod: Raw, addresses: list[str], node: Raw, moment: str) -> Ra
     host = next((entry["address"] for entry in node["status"].get("addresses", [])), "127.0.0.1")
     ready = state(pod) == "ready"
     return {
-        "phase": "Running",
+        "phase": "Succeeded" if state(pod) == "finished" else "Running",
         "conditions": _conditions(old, ready=ready, moment=moment),
         "hostIP": host,
         "hostIPs": [{"ip": host}],

@@ -32,6 +32,7 @@ class ExtendedError:
 
 
 NOT_READY = ExtendedError(14, "the cluster has not been listed yet")
+NO_PODS = ExtendedError(14, "the pods have not been listed; resolverd status says why")
 NOT_AUTHORITATIVE = ExtendedError(20, "not a name of the cluster")
 NOT_REACHABLE = ExtendedError(22, "the cluster's DNS service cannot be reached")
 NOT_SUPPORTED = ExtendedError(21, "only class IN, and no transfers")
@@ -75,6 +76,8 @@ def answer(name: Name, kind: int, index: RecordIndex, config: DnsConfig) -> Answ
     found = _find(zone, asked)
     if kind != Type.CNAME:
         found = _follow(found, asked)
+    if not found.is_known:
+        return replace(_NOT_YET, authoritative=True, authority=(_soa(zone, asked),), error=NO_PODS)
     if not found.exists:
         if claim.elsewhere is not None:
             return _ask_others(claim, config)
@@ -168,6 +171,8 @@ def _follow(found: Found, asked: Asked) -> Found:
         claim = claim_of(text_labels(target), asked.config)
         found = _find(claim.zone, replace(asked, owner=target)) if claim.zone else Found(False)
         depends |= found.depends
+        if not found.is_known:
+            return found
         if not found.exists and claim.elsewhere is not None:
             return Found(True, tuple(chain), (), depends, claim.elsewhere)
     if not chain:

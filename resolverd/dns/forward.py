@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from .answer import ExtendedError
 from .cache import Cache, Kept
 from .claims import Elsewhere
+from .failures import Failures
 from .flight import Flight
 from .outward import Key, Outcome, Wanted
 from .probes import Probes
@@ -56,6 +57,7 @@ class Forwarder:
     probes: Probes = field(default_factory=Probes)
     clock: Callable[[], float] = field(default_factory=lambda: asyncio.get_running_loop().time)
     cache: Cache = field(default_factory=Cache)
+    failures: Failures = field(default_factory=Failures)
     counts: Counts = field(default_factory=Counts)
     _upstreams: Sequence[Upstream] = ()
     _config: DnsConfig = field(default_factory=DnsConfig)
@@ -71,6 +73,7 @@ class Forwarder:
             self._upstreams = tuple(map(DnsServer, config.upstreams))
             self._loops.clear()
             self.cache.clear()
+            self.failures.clear()
         elif config.includes != self._config.includes:
             self.cache.clear()
         self._config = config
@@ -81,6 +84,8 @@ class Forwarder:
         kept = self.cache.get(key, now)
         if kept is not None and (kept.is_fresh(now) or now < kept.ask_again):
             callback(self._from(kept, now))
+        elif (failed := self.failures.get(key, now)) is not None:
+            callback(self._failed(failed))
         elif self._crowd >= MAX_WAITING or (key not in self._flights and len(self._flights) >= MAX_FLIGHTS):
             callback(self._failed(Outcome(error=BUSY)))
         elif key in self._flights:
@@ -126,12 +131,16 @@ class Forwarder:
         if flight.is_good and flight.reply is not None:
             self._prefer(flight.answered)
             self.cache.put(key, flight.reply, now)
+            self.failures.forget(key)
             return Outcome(flight.reply)
         kept = self.cache.get(key, now)
         if kept is not None:
             kept.ask_again = now + RECHECK
             return self._from(kept, now)
-        return self._failed(Outcome(flight.reply, error=flight.error))
+        failed = Outcome(flight.reply, error=flight.error)
+        if flight.upstreams:
+            self.failures.put(key, failed, now)
+        return self._failed(failed)
 
     def _prefer(self, answered: Upstream | None) -> None:
         """Ask first next time who answered now: nobody waits twice for a silent one."""

@@ -23,6 +23,8 @@ class Found:
     depends: frozenset[Dependency] = frozenset()
     elsewhere: Elsewhere | None = None
     """Who knows where the last alias leads."""
+    is_known: bool = True
+    """False while what would decide it has not been listed."""
 
 
 @dataclass(frozen=True, slots=True)

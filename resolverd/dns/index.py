@@ -5,8 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from typing import TypeVar
 
-from resolverd.cluster.objects import EndpointSlice, Service
+from resolverd.cluster.objects import EndpointSlice, Pod, Service
 from resolverd.cluster.snapshot import Key, Snapshot, Touched
 from resolverd.names import Address, Network, address_of
 
@@ -18,7 +19,11 @@ class Everywhere(Enum):
 
 
 Dependency = Key | str | Address | Everywhere
-"""What an answer depends on: a service (namespace, name) with its slices, a namespace, a reverse address."""
+"""What an answer depends on: a service (namespace, name) with its slices, a namespace, a reverse address.
+
+Or a pod's (namespace, address), which is no service's key: names have neither two dots nor a colon in them.
+"""
+Place = TypeVar("Place")
 
 
 class RecordIndex:
@@ -28,6 +33,8 @@ class RecordIndex:
         self.snapshot = Snapshot()
         self._services: dict[Address, tuple[Key, ...]] = {}
         self._slices: dict[Address, tuple[Key, ...]] = {}
+        self._pods: dict[Key, tuple[Key, ...]] = {}
+        """Pods by namespace and address."""
         self._sorted: dict[int, list[int]] = {}
 
     def update(self, after: Snapshot, touched: Touched) -> frozenset[Dependency]:
@@ -44,22 +51,33 @@ class RecordIndex:
         for old_slice, new_slice in _changed_slices(before, after, touched):
             key = (old_slice or new_slice or _NOTHING).key
             addresses |= _move(self._slices, key, _slice_addresses(old_slice), _slice_addresses(new_slice))
+        changed = touched.namespaces | touched.services | self._update_pods(before, after, touched)
         if not addresses:
-            return touched.namespaces | touched.services
+            return changed
         self._sorted.clear()
-        return frozenset({*touched.namespaces, *touched.services, *addresses, Everywhere.ADDRESSES})
+        return frozenset({*changed, *addresses, Everywhere.ADDRESSES})
+
+    def _update_pods(self, before: Snapshot, after: Snapshot, touched: Touched) -> frozenset[Dependency]:
+        changed: set[Key] = set()
+        for key in touched.pods:
+            changed |= _move(self._pods, key, _pod_place(before.pods.get(key)), _pod_place(after.pods.get(key)))
+        return frozenset(changed)
+
+    def has_pod(self, namespace: str, address: str) -> bool:
+        """Whether a pod in ``namespace`` has ``address``, in the spelling of the API."""
+        return (namespace, address) in self._pods
 
     def service_with(self, address: Address) -> Key | None:
         """The service that has ``address`` as a cluster IP; the first by name when two claim it."""
         return min(self._services.get(address, ()), default=None)
 
     def slices_with(self, address: Address) -> Iterator[EndpointSlice]:
-        """Slices that list ``address``, ready or not, in the order of their names."""
+        """Slices of services that list ``address`` as ready, in the order of their names."""
         for key in sorted(self._slices.get(address, ())):
             yield self.snapshot.slices[key]
 
     def has_address_in(self, network: Network) -> bool:
-        """Whether any address inside ``network`` is known."""
+        """Whether any address inside ``network`` has a name."""
         ordered = self._sorted.get(network.version)
         if ordered is None:
             known = {*self._services, *self._slices}
@@ -85,7 +103,10 @@ def _cluster_ips(service: Service | None) -> set[Address]:
 
 
 def _slice_addresses(item: EndpointSlice | None) -> set[Address]:
-    return _addresses(text for endpoint in item.endpoints for text in endpoint.addresses) if item else set()
+    """Those that give names: ready ones, in a slice of a service."""
+    if item is None or not item.service:
+        return set()
+    return _addresses(text for endpoint in item.endpoints if endpoint.ready for text in endpoint.addresses)
 
 
 def _addresses(texts: Iterable[str]) -> set[Address]:
@@ -104,14 +125,18 @@ def _changed_slices(
             yield was, now
 
 
-def _move(table: dict[Address, tuple[Key, ...]], owner: Key, before: set[Address], after: set[Address]) -> set[Address]:
+def _pod_place(pod: Pod | None) -> set[Key]:
+    return {(pod.namespace, pod.address)} if pod and pod.address else set()
+
+
+def _move(table: dict[Place, tuple[Key, ...]], owner: Key, before: set[Place], after: set[Place]) -> set[Place]:
     """Let ``owner`` have ``after`` instead of ``before``; returns both, since names and readiness may differ too."""
-    for address in before - after:
-        kept = tuple(key for key in table[address] if key != owner)
+    for place in before - after:
+        kept = tuple(key for key in table[place] if key != owner)
         if kept:
-            table[address] = kept
+            table[place] = kept
         else:
-            del table[address]
-    for address in after - before:
-        table[address] = (*table.get(address, ()), owner)
+            del table[place]
+    for place in after - before:
+        table[place] = (*table.get(place, ()), owner)
     return before | after

@@ -1,11 +1,15 @@
-"""Names of pods by address, ``10-0-0-1.ns.pod.<domain>``, in the way CoreDNS calls insecure: nobody checks them."""
+"""Names of pods by address, ``10-0-0-1.ns.pod.<domain>``, in the two ways of CoreDNS.
+
+*Insecure*: every address has such a name in every namespace. *Verified*: a pod in that namespace has the address as its
+``status.podIP``, spelled so; a second address (``podIPs``) gives no name.
+"""
 
 from __future__ import annotations
 
 from resolverd.names import Address
 
 from .found import Asked, Found, address_records
-from .index import plain_address
+from .index import Dependency, plain_address
 from .records import Record, Srv, Type
 from .rules import Labels
 
@@ -18,15 +22,21 @@ def find_pod(rest: Labels, asked: Asked) -> Found:
     if not rest:
         return Found(True)
     namespace, front = rest[-1], rest[:-1]
-    depends = frozenset({namespace})
-    # "verified" needs a watch on pods; without one its names are unknown, and unknown is not insecure.
-    if asked.config.pod_records != "insecure" or namespace not in asked.index.snapshot.namespaces:
+    depends: frozenset[Dependency] = frozenset({namespace})
+    if asked.config.pod_records == "disabled" or namespace not in asked.index.snapshot.namespaces:
         return Found(False, depends=depends)
     if not front:
         return Found(True, depends=depends)
     address = dashed_address(front[-1])
     if address is None or len(front) > 1 + MAX_FRONT:
         return Found(False, depends=depends)
+    if asked.config.pod_records == "verified":
+        place = namespace, undashed(front[-1])
+        depends |= {place}
+        if not asked.index.snapshot.has_pods_of(namespace):
+            return Found(False, is_known=False)
+        if not asked.index.has_pod(*place):
+            return Found(False, depends=depends)
     ttl = asked.config.ttl
     if asked.type == Type.SRV and (target := asked.full_name(front[-1], namespace, "pod")):
         srv = Record(asked.owner, Type.SRV, ttl, Srv(0, 100, 0, target))
@@ -36,9 +46,10 @@ def find_pod(rest: Labels, asked: Asked) -> Found:
 
 
 def dashed_address(label: str) -> Address | None:
-    """The address in a pod's name: exactly three dashes and no double one mean IPv4, else dashes are colons."""
-    if label.count("-") == 3 and "--" not in label:
-        return plain_address(label.replace("-", "."))
-    if "." in label or ":" in label:
-        return None
-    return plain_address(label.replace("-", ":"))
+    """The address in a pod's name."""
+    return None if "." in label or ":" in label else plain_address(undashed(label))
+
+
+def undashed(label: str) -> str:
+    """``label`` as an address is spelled: exactly three dashes and no double one mean IPv4, else dashes are colons."""
+    return label.replace("-", "." if label.count("-") == 3 and "--" not in label else ":")

@@ -9,6 +9,8 @@ import struct
 from collections import OrderedDict
 from contextlib import suppress
 
+from resolverd.sockets import BACKLOG
+
 from .dispatch import Dispatcher
 from .message import HEADER_SIZE
 
@@ -152,6 +154,9 @@ class TcpServer:
         """Begin to accept; takes over ``listening``."""
         listening.setblocking(False)
         self._server = await self._loop.create_server(lambda: TcpConnection(self), sock=listening)
+        # asyncio made its own number of accepts in one turn, 100, the length of the kernel's queue, too. Who finds that
+        # full waits a second for its next try.
+        listening.listen(BACKLOG)
 
     def __len__(self) -> int:
         return len(self._connections)
