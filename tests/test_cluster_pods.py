@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fakes import eventually
 
-from resolverd.cluster import follow, watch
+from resolverd.cluster import backoff, follow, login, watch
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.objects import Pod, PodList, parse_pod
 from resolverd.cluster.pods import FIX, PodWatch
@@ -23,9 +23,9 @@ from resolverd.settings import ClusterSettings
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "BACKOFF", (0.01, 0.1))
+    monkeypatch.setattr(backoff, "PAUSES", (0.01, 0.1))
     monkeypatch.setattr(follow, "GATHER", 0.01)
-    monkeypatch.setattr(follow, "REFRESH_PAUSE", 0.0)
+    monkeypatch.setattr(login, "REFRESH_PAUSE", 0.0)
 
 
 @asynccontextmanager
