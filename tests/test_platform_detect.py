@@ -46,8 +46,8 @@ async def test_nothing_suitable_says_what_was_found(
 
 
 async def test_a_back_end_that_is_not_for_this_host() -> None:
-    with pytest.raises(HostError, match=r"back end etc-resolver: .*\(--backend auto or systemd-resolved or none\)"):
-        await choose("etc-resolver", "resolverd0", ResolvedDouble())
+    with pytest.raises(HostError, match=r"back end resolvconf: .*\(--backend auto or systemd-resolved or .*none\)"):
+        await choose("resolvconf", "resolverd0", ResolvedDouble())
 
 
 async def test_none_changes_nothing_and_needs_no_bus() -> None:
@@ -61,3 +61,8 @@ async def test_none_changes_nothing_and_needs_no_bus() -> None:
     await backend.revert()
     await backend.close()
     assert bus.calls == []
+
+
+async def test_the_back_end_of_another_system_says_so() -> None:
+    with pytest.raises(HostError, match=r"^etc-resolver: only macOS reads /etc/resolver \(use --backend none"):
+        await choose("etc-resolver", "resolverd0", ResolvedDouble())
