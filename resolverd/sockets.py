@@ -49,8 +49,9 @@ def listen(server: Server) -> Listening:
 
 def _bind(server: Server, kind: socket.SocketKind) -> socket.socket:
     family = socket.AF_INET6 if server.address.version == 6 else socket.AF_INET
-    bound = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+    bound = socket.socket(family, kind)
     try:
+        bound.setblocking(False)
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == socket.SOCK_STREAM:

@@ -143,6 +143,6 @@ async def test_rows_of_connections_that_ended_go(monkeypatch: pytest.MonkeyPatch
         ours.setblocking(False)
         loop.start(lambda _: None)
         loop.inward(syn())
-        assert len(inside._table) == 1
-        await eventually(lambda: len(inside._table) == 0)
+        assert len(inside.table) == 1
+        await eventually(lambda: len(inside.table) == 0)
         loop.stop()

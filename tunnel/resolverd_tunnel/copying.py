@@ -13,6 +13,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from resolverd.errors import HostError
 from resolverd.names import Address
@@ -28,12 +29,25 @@ _BUDGET = 64
 """Packets read in one go, so that others get their turn."""
 
 
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How a packet is taken from a device, into a buffer, and given to it. OSError."""
+
+    receive: Callable[[int, bytearray], int]
+    send: Callable[[int, bytes | memoryview], int]
+
+
+PLAIN = Framing(lambda descriptor, buffer: os.readv(descriptor, [buffer]), os.write)
+"""A packet a read, a packet a write, and nothing else."""
+
+
 class PacketLoop(ABC):
     """Runs while the event loop does; ``failed`` is done when the host's device is gone."""
 
-    def __init__(self, host: int, is_alive: Callable[[Address], bool]) -> None:
+    def __init__(self, host: int, is_alive: Callable[[Address], bool], framing: Framing = PLAIN) -> None:
         """``host`` is the descriptor of the host's TUN device; ``is_alive`` tells which addresses echo."""
         self._host = host
+        self._framing = framing
         self._is_alive = is_alive
         self._admit: Callable[[bytes], None] | None = None
         self._buffer = bytearray(LARGEST)
@@ -92,7 +106,7 @@ class PacketLoop(ABC):
     def _read(self, descriptor: int) -> int:
         """The length of the packet now in the buffer; 0 when there is none."""
         try:
-            return os.readv(descriptor, [self._buffer])
+            return self._framing.receive(descriptor, self._buffer)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -104,7 +118,7 @@ class PacketLoop(ABC):
 
     def _write(self, descriptor: int, data: bytes | memoryview) -> None:
         try:
-            os.write(descriptor, data)
+            self._framing.send(descriptor, data)
         except OSError as error:  # the device is down, or the kernel does not like the packet
             self.dropped[errno.errorcode.get(error.errno or 0, "error").lower()] += 1
 

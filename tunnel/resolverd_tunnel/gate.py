@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from . import packet
-from .client_linux import ClientSockets
 from .inside import Inside
 from .listeners import Listeners
 from .packet import Opening, Unreachable
 from .relay import Flow, close_all, relay, reset_on_close
+from .systems import open_clients
 from .transport import Stream, TransportError
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Gate:
         self, open_stream: Callable[[Opening], Awaitable[Stream]], inside: Inside, wires: Wires, most: int
     ) -> None:
         """``open_stream`` raises ConnectionRefusedError, TransportError or NotYetError; ``most`` flows at a time."""
-        self._clients = ClientSockets()
+        self._clients = open_clients()
         self._open_stream = open_stream
         self._listeners = Listeners(inside, self.accepted)
         self._inside = inside

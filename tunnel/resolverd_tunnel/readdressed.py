@@ -19,7 +19,7 @@ from resolverd.names import Address, Network
 
 from . import packet
 from .congestion import set_congestion_control
-from .copying import PacketLoop
+from .copying import PLAIN, Framing, PacketLoop
 from .device_linux import ADDRESSES
 from .host_routes import RouteTable
 from .netlink import explain
@@ -47,13 +47,11 @@ class ReaddressLoop(PacketLoop):
         host: int,
         is_alive: Callable[[Address], bool],
         is_in_use: Callable[[Opening], bool],
-        table: Readdressing,
-        listener_of: Callable[[Opening], int],
+        inside: Readdressed,
     ) -> None:
-        super().__init__(host, is_alive)
+        super().__init__(host, is_alive, inside.framing)
         self._is_in_use = is_in_use
-        self._table = table
-        self._listener_of = listener_of
+        self._inside, self._table = inside, inside.table
         self._sweeping: asyncio.TimerHandle | None = None
         self._warned = False
 
@@ -83,7 +81,7 @@ class ReaddressLoop(PacketLoop):
     def _opened(self, syn: bytes) -> memoryview | None:
         """``syn``, to be changed, with its row in the table; None when there is no room."""
         ends, now = packet.opening(syn), asyncio.get_running_loop().time()
-        connection = self._table.open(ends, self._listener_of(ends), now, self._is_in_use)
+        connection = self._table.open(ends, self._inside.listener_of(ends), now, self._is_in_use)
         if connection is None:
             return None
         if not connection.answered and now - connection.opened > PATIENCE and not self._warned:
@@ -101,17 +99,18 @@ class Readdressed:
 
     name = "readdress"
 
-    def __init__(self, link: str) -> None:
-        """``link`` is the device."""
+    def __init__(self, link: str, framing: Framing = PLAIN) -> None:
+        """``link`` is the device, whose packets come as ``framing`` says."""
         self._link = link
+        self.framing = framing
         pairs = zip(map(ip_address, ADDRESSES), map(ip_address, PEERS), strict=True)
         self._stages: dict[int, Stage] = {own.version: Stage(own, peer) for own, peer in pairs}
-        self._table = Readdressing(self._stages)
+        self.table = Readdressing(self._stages)
         self._listeners: dict[tuple[int, int], int] = {}
         """By IP version and the port that clients connect to."""
 
     @classmethod
-    def create(cls, ifindex: int, routes: RouteTable) -> Readdressed:
+    def create(cls, ifindex: int, routes: RouteTable, framing: Framing = PLAIN) -> Readdressed:
         """Set it up on a device. HostError or NoPermissionError when the peers cannot be routed to it."""
         failed = routes.add_routes(PEER_NETWORKS, ifindex)
         link = socket.if_indextoname(ifindex)
@@ -119,12 +118,12 @@ class Readdressed:
             without_ipv6 = network.version == 6 and error.errno != errno.EPERM
             if error.errno != errno.EEXIST and not without_ipv6:  # an earlier process did it
                 raise explain(f"readdressing on {link}", error) from error
-        return cls(link)
+        return cls(link, framing)
 
     def packet_loop(
         self, host: int, is_alive: Callable[[Address], bool], is_in_use: Callable[[Opening], bool]
     ) -> ReaddressLoop:
-        return ReaddressLoop(host, is_alive, is_in_use, self._table, self._listener_of)
+        return ReaddressLoop(host, is_alive, is_in_use, self)
 
     def listen(self, family: socket.AddressFamily, port: int, backlog: int) -> socket.socket:
         version = 4 if family == socket.AF_INET else 6
@@ -144,7 +143,7 @@ class Readdressed:
     def ends(self, client: socket.socket) -> Opening:
         address, port = client.getpeername()[:2]
         peer = ip_address(address)
-        ends = self._table.find(peer.version, port) if peer == self._stages[peer.version].peer else None
+        ends = self.table.find(peer.version, port) if peer == self._stages[peer.version].peer else None
         if ends is None:  # somebody on this host who connected to the listener itself
             reset_on_close(client)
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
@@ -153,7 +152,8 @@ class Readdressed:
     def close(self) -> None:
         """The routes go with the device."""
 
-    def _listener_of(self, ends: Opening) -> int:
+    def listener_of(self, ends: Opening) -> int:
+        """The port of the listener for a connection that was listened for."""
         return self._listeners[ends.address.version, ends.port]
 
 

@@ -22,13 +22,12 @@ from resolverd.feed import Ask, Feed, Reach, Ready, Routable, Unauthorized
 from resolverd.host import HostRoutes
 from resolverd.reporting import Reporter
 
-from . import data_path
+from . import data_path, systems
 from .finding import StreamFinder
 from .gate import Gate, Wires
 from .holds_server import HoldsServer
-from .host_routes import RouteKeeper
+from .host_routes import RouteKeeper, RouteTable
 from .inside import Inside
-from .netlink import Netlink
 from .transport import named
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ _RESERVED = 256
 class Tunnel:
     """The parts of the tunnel process, and what they tell the daemon."""
 
-    def __init__(self, options: argparse.Namespace, channel: Channel, table: Netlink, inside: Inside) -> None:
+    def __init__(self, options: argparse.Namespace, channel: Channel, table: RouteTable, inside: Inside) -> None:
         self._channel = channel
         self._transport_name, make = named(options.transport)
         self._finder = StreamFinder(make, self._on_unauthorized)
@@ -145,8 +144,8 @@ async def serve(options: argparse.Namespace) -> None:
     channel = await Channel.over(socket.socket(fileno=options.channel))
     try:
         with (
-            contextlib.closing(Netlink()) as table,
-            contextlib.closing(data_path.choose(options.data_path, options.ifindex, table)) as inside,
+            contextlib.closing(systems.open_route_table()) as table,
+            contextlib.closing(systems.choose_inside(options.data_path, options.ifindex, table)) as inside,
         ):
             await Tunnel(options, channel, table, inside).run()
     except ResolverdError as error:
