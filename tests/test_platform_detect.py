@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from ipaddress import ip_address
 
 import pytest
@@ -9,6 +10,7 @@ from resolved_double import ResolvedDouble
 
 from resolverd.errors import ExitCode, HostError
 from resolverd.host import HostDns, ResolverBackend, Server
+from resolverd_platform import etc_resolver
 from resolverd_platform.dbus import DeadlineError, NoBusError
 from resolverd_platform.detect import choose
 
@@ -66,3 +68,12 @@ async def test_none_changes_nothing_and_needs_no_bus() -> None:
 async def test_the_back_end_of_another_system_says_so() -> None:
     with pytest.raises(HostError, match=r"^etc-resolver: only macOS reads /etc/resolver \(use --backend none"):
         await choose("etc-resolver", "resolverd0", ResolvedDouble())
+
+
+async def test_a_mac_which_has_no_bus_gets_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dbus_fast", None)
+    monkeypatch.setattr(etc_resolver.look, "__defaults__", ("darwin",))
+    backend, said = await choose("auto", "resolverd0")
+    assert (backend.name, said) == ("etc-resolver", "macOS asks the servers that files in /etc/resolver name")
+    with pytest.raises(HostError, match="systemd-resolved: there is no dbus_fast to reach a system bus with"):
+        await choose("systemd-resolved", "resolverd0")

@@ -6,12 +6,15 @@ import errno
 import os
 import socket
 import struct
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import CHECKOUT
 from fakes import eventually
 from mac_network import Entry, MacNetwork
 from test_tunnel_gate import syn
@@ -28,6 +31,7 @@ from resolverd_tunnel.programs import Finished
 from resolverd_tunnel.readdressed import PEER_NETWORKS, Readdressed
 from resolverd_tunnel.routes_macos import RouteCommands
 
+ENVIRONMENT = os.environ | {"PYTHONPATH": ":".join(str(CHECKOUT / part) for part in (".", "platform", "tunnel"))}
 WEB, WEB6 = ip_address("10.96.0.7"), ip_address("fd00:10:96::7")
 
 
@@ -247,11 +251,32 @@ def test_programs_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_nothing_else_asks_which_system_this_is() -> None:
     """Policy never names an operating system, and of the tunnel only one module does."""
-    root = Path(__file__).parents[1]
     asking = [
-        str(path.relative_to(root))
+        str(path.relative_to(CHECKOUT))
         for folder in ("resolverd", "tunnel")
-        for path in sorted((root / folder).rglob("*.py"))
+        for path in sorted((CHECKOUT / folder).rglob("*.py"))
         if "sys.platform" in path.read_text()
     ]
     assert asking == ["tunnel/resolverd_tunnel/systems.py"]
+
+
+LINUX_ONLY = ("AF_NETLINK", "NETLINK_ROUTE", "SO_BINDTODEVICE", "SO_PEERCRED", "SOCK_CLOEXEC", "SOCK_NONBLOCK")
+WITHOUT_LINUX = f"""
+import importlib, pkgutil, socket, sys
+for name in {(*LINUX_ONLY, "TCP_CONGESTION")!r}:
+    delattr(socket, name)
+sys.modules["dbus_fast"] = None
+import resolverd, resolverd_platform, resolverd_tunnel
+for package in (resolverd, resolverd_platform, resolverd_tunnel):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.startswith("resolverd.demo") and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+from ipaddress import ip_address
+from resolverd.host import Server
+from resolverd.sockets import listen
+listen(Server(ip_address("127.0.0.1"), 0)).close()
+"""
+
+
+def test_modules_can_be_imported_and_sockets_made_without_what_only_linux_has() -> None:
+    subprocess.run([sys.executable, "-W", "error", "-c", WITHOUT_LINUX], check=True, timeout=60, env=ENVIRONMENT)

@@ -47,6 +47,8 @@ async def _look_for_resolved(bus: Bus, link: str) -> Found:
         return Found(False, f"the system bus is not reachable: {error}")
     except BusError as error:
         return Found(False, f"the system bus does not answer: {error}")
+    except ModuleNotFoundError as error:  # it is installed on Linux only
+        return Found(False, f"there is no {error.name} to reach a system bus with")
     if not owned:
         return Found(False, "systemd-resolved is not running")
     return Found(True, "systemd-resolved is on the system bus")

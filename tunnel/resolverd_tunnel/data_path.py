@@ -19,11 +19,14 @@ CHOICES = (AUTO, NAMESPACE, READDRESS)
 
 def choose(wanted: str, ifindex: int, routes: RouteTable) -> Inside:
     """The data path ``wanted``, one of :data:`CHOICES`, for a device. HostError or NoPermissionError."""
-    if wanted != READDRESS:
-        try:
-            return PrivateNamespace.create()
-        except (HostError, NoPermissionError) as error:
-            if wanted == NAMESPACE:
-                raise
-            log.warning("%s; %s", error.what + ": " + error.why, firewall_hint("readdressing on one device instead"))
-    return Readdressed.create(ifindex, routes)
+    if wanted == READDRESS:
+        return Readdressed.create(ifindex, routes)
+    try:
+        return PrivateNamespace.create()
+    except (HostError, NoPermissionError) as error:
+        if wanted == NAMESPACE:
+            raise
+        inside = Readdressed.create(ifindex, routes)
+        hint = firewall_hint(inside.link)
+        log.warning("%s: %s; readdressing on one device instead: %s", error.what, error.why, hint)
+        return inside

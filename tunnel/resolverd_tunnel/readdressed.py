@@ -86,7 +86,7 @@ class ReaddressLoop(PacketLoop):
             return None
         if not connection.answered and now - connection.opened > PATIENCE and not self._warned:
             self._warned = True
-            log.warning("%s", firewall_hint("no connection gets through"))
+            log.warning("no connection gets through: %s", firewall_hint(self._inside.link))
         return memoryview(bytearray(syn))
 
     def _sweep(self) -> None:
@@ -101,7 +101,7 @@ class Readdressed:
 
     def __init__(self, link: str, framing: Framing = PLAIN) -> None:
         """``link`` is the device, whose packets come as ``framing`` says."""
-        self._link = link
+        self.link = link
         self.framing = framing
         pairs = zip(map(ip_address, ADDRESSES), map(ip_address, PEERS), strict=True)
         self._stages: dict[int, Stage] = {own.version: Stage(own, peer) for own, peer in pairs}
@@ -130,7 +130,7 @@ class Readdressed:
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             listener.setblocking(False)
-            _only_from(listener, self._link)
+            _only_from(listener, self.link)
             set_congestion_control(listener)
             listener.bind((str(self._stages[version].own), 0))
             listener.listen(backlog)
@@ -157,9 +157,9 @@ class Readdressed:
         return self._listeners[ends.address.version, ends.port]
 
 
-def firewall_hint(what: str) -> str:
-    """What to do about a firewall of the host, in a line."""
-    return f"{what}: a host firewall that denies by default must accept input on the tunnel's device (resolverd0)"
+def firewall_hint(link: str) -> str:
+    """What to do about a firewall of the host."""
+    return f"a host firewall that denies by default must accept input on {link}"
 
 
 def _only_from(listener: socket.socket, link: str) -> None:
