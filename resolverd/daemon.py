@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 import time
 from collections.abc import Callable, Container, Coroutine, Iterator
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from resolverd.names import Network
 from resolverd.plan import ClusterFacts, HostPlan, make
 from resolverd.reconcile import Reconciler
 from resolverd.settings import Settings
-from resolverd.sockets import Listening
+from resolverd.sockets import Listening, message_pair
 from resolverd.status import Check, ClusterPart, HostPart, Parts
 from resolverd.workers import Worker
 from resolverd_tunnel.device_linux import Device
@@ -74,7 +73,7 @@ class Daemon:
         self._told = {name: asyncio.Event() for name in self._reports}
         self._follower = Follower(settings.cluster, invoker(), host.scratch, self._on_change, self._on_context)
         self._reconciler = Reconciler(host.backend, lambda _: self._replan())
-        self._holds = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._holds = message_pair()
         self._tunnel = self._tunnel_worker(host.device) if settings.tunnel.enabled and host.device else None
         self._dns = self._dns_worker()
 

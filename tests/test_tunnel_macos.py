@@ -19,6 +19,7 @@ from fakes import eventually
 from mac_network import Entry, MacNetwork
 from test_tunnel_gate import syn
 
+from resolverd import holds, sockets
 from resolverd.errors import HostError, NoPermissionError
 from resolverd.host import HostRoutes
 from resolverd_tunnel import packet, programs, systems
@@ -280,3 +281,23 @@ listen(Server(ip_address("127.0.0.1"), 0)).close()
 
 def test_modules_can_be_imported_and_sockets_made_without_what_only_linux_has() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", WITHOUT_LINUX], check=True, timeout=60, env=ENVIRONMENT)
+
+
+@pytest.mark.parametrize("sequenced", [True, False])
+def test_messages_between_workers_stay_whole(monkeypatch: pytest.MonkeyPatch, sequenced: bool) -> None:
+    made = socket.socketpair
+
+    def without_sequenced_packets(family: int, kind: int) -> tuple[socket.socket, socket.socket]:
+        if kind == socket.SOCK_SEQPACKET and not sequenced:
+            raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
+        return made(family, kind)
+
+    monkeypatch.setattr(socket, "socketpair", without_sequenced_packets)
+    asking, answering = sockets.message_pair()
+    with asking, answering:
+        for number in (1, 2):
+            asking.send(holds.encode_request(number, [WEB, WEB6]))
+        assert [holds.decode_request(answering.recv(holds.MAX_REQUEST)) for _ in range(2)] == [
+            (1, [WEB, WEB6]),
+            (2, [WEB, WEB6]),
+        ]
