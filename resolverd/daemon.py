@@ -7,7 +7,6 @@ import contextlib
 import gc
 import logging
 import signal
-import socket
 import time
 from collections.abc import Callable, Container, Coroutine, Iterator
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from resolverd.plan import ClusterFacts, HostPlan, make
 from resolverd.reconcile import Reconciler
 from resolverd.reload import Reloading
 from resolverd.settings import Settings
-from resolverd.sockets import Listening
+from resolverd.sockets import Listening, message_pair
 from resolverd.status import ClusterPart, HostPart, Parts
 from resolverd.workers import Worker
 from resolverd_tunnel.device_linux import Device
@@ -79,7 +78,7 @@ class Daemon:
         self._follower.pods.want(settings.dns.pod_records == "verified")
         self._reconciler = Reconciler(host.backend, lambda _: self._replan())
         self._lookout = Lookout(self._reconciler, self._host_servers, self._replan)
-        self._holds = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._holds = message_pair()
         self._tunnel = self._tunnel_worker(host.device) if settings.tunnel.enabled and host.device else None
         self._dns = self._dns_worker()
 

@@ -47,10 +47,19 @@ def listen(server: Server) -> Listening:
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
+def message_pair() -> tuple[socket.socket, socket.socket]:
+    """Two sockets joined together that keep messages whole: by sequenced packets, or by datagrams without them."""
+    try:
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError:  # not in the local domain of every system
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+
 def _bind(server: Server, kind: socket.SocketKind) -> socket.socket:
     family = socket.AF_INET6 if server.address.version == 6 else socket.AF_INET
-    bound = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+    bound = socket.socket(family, kind)
     try:
+        bound.setblocking(False)
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == socket.SOCK_STREAM:

@@ -48,7 +48,7 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
         log.info("resolver back end %s: %s", backend.name, reason)
         device = None
         if settings.tunnel.enabled or backend.name == "systemd-resolved":
-            from resolverd_tunnel.device_linux import create_device
+            from resolverd_tunnel.systems import create_device
 
             device = create_device(settings.tunnel.device)
             claimed.callback(device.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from ipaddress import ip_address
 
 import pytest
@@ -9,6 +10,7 @@ from resolved_double import ResolvedDouble
 
 from resolverd.errors import ExitCode, HostError
 from resolverd.host import HostDns, ResolverBackend, Server
+from resolverd_platform import etc_resolver
 from resolverd_platform.dbus import DeadlineError, NoBusError
 from resolverd_platform.detect import choose
 
@@ -46,8 +48,8 @@ async def test_nothing_suitable_says_what_was_found(
 
 
 async def test_a_back_end_that_is_not_for_this_host() -> None:
-    with pytest.raises(HostError, match=r"back end etc-resolver: .*\(--backend auto or systemd-resolved or none\)"):
-        await choose("etc-resolver", "resolverd0", ResolvedDouble())
+    with pytest.raises(HostError, match=r"back end resolvconf: .*\(--backend auto or systemd-resolved or .*none\)"):
+        await choose("resolvconf", "resolverd0", ResolvedDouble())
 
 
 async def test_none_changes_nothing_and_needs_no_bus() -> None:
@@ -61,3 +63,17 @@ async def test_none_changes_nothing_and_needs_no_bus() -> None:
     await backend.revert()
     await backend.close()
     assert bus.calls == []
+
+
+async def test_the_back_end_of_another_system_says_so() -> None:
+    with pytest.raises(HostError, match=r"^etc-resolver: only macOS reads /etc/resolver \(use --backend none"):
+        await choose("etc-resolver", "resolverd0", ResolvedDouble())
+
+
+async def test_a_mac_which_has_no_bus_gets_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dbus_fast", None)
+    monkeypatch.setattr(etc_resolver.look, "__defaults__", ("darwin",))
+    backend, said = await choose("auto", "resolverd0")
+    assert (backend.name, said) == ("etc-resolver", "macOS asks the servers that files in /etc/resolver name")
+    with pytest.raises(HostError, match="systemd-resolved: there is no dbus_fast to reach a system bus with"):
+        await choose("systemd-resolved", "resolverd0")

@@ -16,6 +16,7 @@ from fakes import eventually
 from resolverd_tunnel import gate as gating
 from resolverd_tunnel import packet
 from resolverd_tunnel.gate import Gate, NotYetError, Wires
+from resolverd_tunnel.inside import Inside
 from resolverd_tunnel.namespace import PrivateNamespace
 from resolverd_tunnel.packet import Opening
 from resolverd_tunnel.transport import Stream, TransportError
@@ -58,6 +59,9 @@ class LoopbackNamespace:
         listener.setblocking(False)
         return listener
 
+    def ends(self, client: socket.socket) -> Opening:
+        return PrivateNamespace.ends(cast(PrivateNamespace, self), client)
+
 
 @dataclass
 class Scene:
@@ -70,7 +74,7 @@ class Scene:
 
     def gate(self, most: int = 4) -> Gate:
         wires = Wires(self.inward.append, self.back.append)
-        return Gate(self.open, cast(PrivateNamespace, self.namespace), wires, most)
+        return Gate(self.open, cast(Inside, self.namespace), wires, most)
 
     async def open(self, ends: Opening) -> Stream:
         self.asked.append(ends)

@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 from fakes import eventually
-from tunnel_rig import ALLOWED, Rig, host_network, process_on, rig
+from tunnel_rig import ALLOWED, PLAIN, Rig, host_network, process_on, rig
 
 from resolverd.cluster.access import Access
 from resolverd.cluster.snapshot import Change, Kind
@@ -27,9 +27,10 @@ from resolverd_tunnel.netlink import Netlink
 pytestmark = pytest.mark.staged
 
 
-@pytest.fixture
-async def tunnel() -> AsyncIterator[Rig]:
-    async with rig() as made:
+@pytest.fixture(params=["namespace", "readdress"])
+async def tunnel(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    """On each data path: nobody outside can tell them apart."""
+    async with rig(PLAIN, "--data-path", request.param) as made:
         await made.start()
         yield made
 

@@ -8,7 +8,7 @@ import itertools
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
@@ -106,18 +106,26 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def rig(traits: Traits = PLAIN) -> AsyncIterator[Rig]:
-    """Everything running, and told nothing yet. The process must end by itself with 0, unless the test ended it."""
+async def rig(traits: Traits = PLAIN, *options: str, wrapped: Sequence[str] = ()) -> AsyncIterator[Rig]:
+    """Everything running, and told nothing yet. The process must end by itself with 0, unless the test ended it.
+
+    ``options`` are the process's, ``wrapped`` is the command that runs it.
+    """
     device = create_device(NAME)
     try:
-        async with DemoCluster(traits=traits) as cluster, process_on(device, cluster) as made:
+        async with (
+            DemoCluster(traits=traits) as cluster,
+            process_on(device, cluster, *options, wrapped=wrapped) as made,
+        ):
             yield made
     finally:
         device.close()
 
 
 @contextlib.asynccontextmanager
-async def process_on(device: Device, cluster: DemoCluster) -> AsyncIterator[Rig]:
+async def process_on(
+    device: Device, cluster: DemoCluster, *options: str, wrapped: Sequence[str] = ()
+) -> AsyncIterator[Rig]:
     """A tunnel process on ``device``."""
     ours, theirs = socket.socketpair()
     asking, answering = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -125,9 +133,10 @@ async def process_on(device: Device, cluster: DemoCluster) -> AsyncIterator[Rig]
     with theirs, answering:
         numbers = {"--channel": theirs.fileno(), "--tun": device.fd, "--holds": answering.fileno()}
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
+            *(*wrapped, sys.executable),
             "-m",
             "resolverd_tunnel.worker",
+            *options,
             *(str(part) for option in numbers.items() for part in option),
             *("--ifindex", str(device.ifindex)),
             pass_fds=tuple(numbers.values()),

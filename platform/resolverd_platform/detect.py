@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from resolverd.errors import HostError
 from resolverd.host import ResolverBackend
 
+from . import etc_resolver
 from .dbus import BUS, BUS_PATH, Bus, BusError, Call, FastBus, NoBusError
+from .etc_resolver import EtcResolverBackend
 from .none import NoneBackend
 from .resolved import ResolvedBackend
 from .resolved_wire import SERVICE
@@ -45,9 +47,15 @@ async def _look_for_resolved(bus: Bus, link: str) -> Found:
         return Found(False, f"the system bus is not reachable: {error}")
     except BusError as error:
         return Found(False, f"the system bus does not answer: {error}")
+    except ModuleNotFoundError as error:  # it is installed on Linux only
+        return Found(False, f"there is no {error.name} to reach a system bus with")
     if not owned:
         return Found(False, "systemd-resolved is not running")
     return Found(True, "systemd-resolved is on the system bus")
+
+
+async def _look_for_etc_resolver(bus: Bus, link: str) -> Found:
+    return Found(*etc_resolver.look())
 
 
 async def _look_for_nothing(bus: Bus, link: str) -> Found:
@@ -56,6 +64,7 @@ async def _look_for_nothing(bus: Bus, link: str) -> Found:
 
 CHAIN = (
     Candidate("systemd-resolved", _look_for_resolved, lambda bus, link: ResolvedBackend(link, bus), automatic=True),
+    Candidate("etc-resolver", _look_for_etc_resolver, lambda bus, link: EtcResolverBackend(link), automatic=True),
     Candidate("none", _look_for_nothing, lambda bus, link: NoneBackend(link), automatic=False),
 )
 """In the order in which ``auto`` looks; doing nothing is a choice only the user makes."""

@@ -1,6 +1,7 @@
-"""The copy loop: packets go unmodified from the host's device to the private namespace's and back.
+"""The packet loop: what comes out of the host's device is judged, and moved to where connections end.
 
-Only what comes from the host is looked at, and only its headers (:mod:`resolverd_tunnel.packet`).
+The copy loop moves it unmodified to the private namespace's device and back. Only what comes from the host is looked
+at, and only its headers (:mod:`resolverd_tunnel.packet`).
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import asyncio
 import errno
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from resolverd.errors import HostError
 from resolverd.names import Address
@@ -26,12 +29,25 @@ _BUDGET = 64
 """Packets read in one go, so that others get their turn."""
 
 
-class CopyLoop:
-    """Copies while the event loop runs; ``failed`` is done when the host's device is gone."""
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How a packet is taken from a device, into a buffer, and given to it. OSError."""
 
-    def __init__(self, host: int, private: int, is_alive: Callable[[Address], bool]) -> None:
-        """``host`` and ``private`` are descriptors of TUN devices; ``is_alive`` tells which addresses echo."""
-        self._host, self._private = host, private
+    receive: Callable[[int, bytearray], int]
+    send: Callable[[int, bytes | memoryview], int]
+
+
+PLAIN = Framing(lambda descriptor, buffer: os.readv(descriptor, [buffer]), os.write)
+"""A packet a read, a packet a write, and nothing else."""
+
+
+class PacketLoop(ABC):
+    """Runs while the event loop does; ``failed`` is done when the host's device is gone."""
+
+    def __init__(self, host: int, is_alive: Callable[[Address], bool], framing: Framing = PLAIN) -> None:
+        """``host`` is the descriptor of the host's TUN device; ``is_alive`` tells which addresses echo."""
+        self._host = host
+        self._framing = framing
         self._is_alive = is_alive
         self._admit: Callable[[bytes], None] | None = None
         self._take: Callable[[bytes], bool] | None = None
@@ -44,18 +60,14 @@ class CopyLoop:
     def start(self, admit: Callable[[bytes], None], take: Callable[[bytes], bool] | None = None) -> None:
         """Begin; ``admit`` takes every SYN, ``take`` the datagrams that somebody answers."""
         self._admit, self._take = admit, take
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._host, self._from_host)
-        loop.add_reader(self._private, self._from_private)
+        asyncio.get_running_loop().add_reader(self._host, self._from_host)
 
     def stop(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._host)
-        loop.remove_reader(self._private)
+        asyncio.get_running_loop().remove_reader(self._host)
 
+    @abstractmethod
     def inward(self, data: bytes | memoryview) -> None:
-        """Put a packet into the private namespace."""
-        self._write(self._private, data)
+        """Put a packet of TCP to where connections end."""
 
     def back(self, data: bytes | memoryview) -> None:
         """Put a packet into the host."""
@@ -72,12 +84,9 @@ class CopyLoop:
             else:
                 self._judge(kind, self._view[:length])
 
-    def _from_private(self) -> None:
-        for _ in range(_BUDGET):
-            length = self._read(self._private)
-            if not length:
-                return
-            self.back(self._view[:length])
+    @abstractmethod
+    def _echo(self, request: memoryview) -> None:
+        """Have an echo request answered."""
 
     def _judge(self, kind: Kind, data: memoryview) -> None:
         """What to do with a packet that is not just copied."""
@@ -89,7 +98,7 @@ class CopyLoop:
             self._admit(bytes(data))
         elif kind is Kind.ECHO:
             if self._is_alive(packet.destination(data)):
-                self.inward(data)
+                self._echo(data)
             else:
                 self.back(packet.unreachable(data, Unreachable.ADDRESS))
         elif kind is Kind.UDP and not (self._take and self._take(bytes(data))):
@@ -98,7 +107,7 @@ class CopyLoop:
     def _read(self, descriptor: int) -> int:
         """The length of the packet now in the buffer; 0 when there is none."""
         try:
-            return os.readv(descriptor, [self._buffer])
+            return self._framing.receive(descriptor, self._buffer)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -110,6 +119,36 @@ class CopyLoop:
 
     def _write(self, descriptor: int, data: bytes | memoryview) -> None:
         try:
-            os.write(descriptor, data)
+            self._framing.send(descriptor, data)
         except OSError as error:  # the device is down, or the kernel does not like the packet
             self.dropped[errno.errorcode.get(error.errno or 0, "error").lower()] += 1
+
+
+class CopyLoop(PacketLoop):
+    """Copies between the host's device and the private namespace's."""
+
+    def __init__(self, host: int, private: int, is_alive: Callable[[Address], bool]) -> None:
+        """``host`` and ``private`` are descriptors of TUN devices."""
+        super().__init__(host, is_alive)
+        self._private = private
+
+    def start(self, admit: Callable[[bytes], None], take: Callable[[bytes], bool] | None = None) -> None:
+        super().start(admit, take)
+        asyncio.get_running_loop().add_reader(self._private, self._from_private)
+
+    def stop(self) -> None:
+        super().stop()
+        asyncio.get_running_loop().remove_reader(self._private)
+
+    def inward(self, data: bytes | memoryview) -> None:
+        self._write(self._private, data)
+
+    def _echo(self, request: memoryview) -> None:
+        self.inward(request)
+
+    def _from_private(self) -> None:
+        for _ in range(_BUDGET):
+            length = self._read(self._private)
+            if not length:
+                return
+            self.back(self._view[:length])

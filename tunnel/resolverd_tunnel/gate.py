@@ -10,14 +10,13 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from . import packet
-from .client_linux import ClientSockets
+from .inside import Inside
 from .listeners import Listeners
-from .namespace import PrivateNamespace
 from .packet import Opening, Unreachable
 from .relay import Flow, close_all, relay, reset_on_close
+from .systems import open_clients
 from .transport import Stream, TransportError
 
 log = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ class Wires:
     """Where packets are put."""
 
     inward: Callable[[bytes], None]
-    """To the private namespace."""
+    """To where connections end."""
     back: Callable[[bytes], None]
     """To the client."""
 
@@ -44,12 +43,13 @@ class Gate:
     """Admits connections, and owns them until they end."""
 
     def __init__(
-        self, open_stream: Callable[[Opening], Awaitable[Stream]], namespace: PrivateNamespace, wires: Wires, most: int
+        self, open_stream: Callable[[Opening], Awaitable[Stream]], inside: Inside, wires: Wires, most: int
     ) -> None:
         """``open_stream`` raises ConnectionRefusedError, TransportError or NotYetError; ``most`` flows at a time."""
-        self._clients = ClientSockets()
+        self._clients = open_clients()
         self._open_stream = open_stream
-        self._listeners = Listeners(namespace, self.accepted)
+        self._listeners = Listeners(inside, self.accepted)
+        self._inside = inside
         self._wires = wires
         self._most = most
         self._held: dict[Opening, asyncio.Task[None]] = {}
@@ -67,6 +67,10 @@ class Gate:
 
     def __len__(self) -> int:
         return len(self._flows)
+
+    def __contains__(self, ends: Opening) -> bool:
+        """Whether a connection is held, granted or flowing."""
+        return ends in self._flows or ends in self._granted or ends in self._held
 
     def admit(self, syn: bytes) -> None:
         """Take a packet of kind SYN: the first of a connection, or one sent again."""
@@ -89,7 +93,7 @@ class Gate:
     def accepted(self, client: socket.socket) -> None:
         """Take a connection whose handshake is done, and join it with its stream."""
         try:
-            ends = _ends(client)
+            ends = self._inside.ends(client)
         except OSError:  # reset between the handshake and now
             client.close()
             return
@@ -138,7 +142,7 @@ class Gate:
         try:
             self._listeners.ensure(family, ends.port)
         except OSError as error:
-            log.error("listening for port %d in the private namespace: %s", ends.port, error.strerror)
+            log.error("listening for port %d: %s", ends.port, error.strerror)
             self._wires.back(packet.reset(syn))
             self._let_go(stream)
             return
@@ -161,8 +165,3 @@ class Gate:
         task = asyncio.create_task(stream.close())
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)
-
-
-def _ends(client: socket.socket) -> Opening:
-    (here, port), (there, there_port) = client.getsockname()[:2], client.getpeername()[:2]
-    return Opening(ip_address(there), there_port, ip_address(here), port)

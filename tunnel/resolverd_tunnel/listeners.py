@@ -1,4 +1,4 @@
-"""Listening sockets in the private namespace: one for each port number and family that somebody connected to."""
+"""Listening sockets where connections end: one for each port number and family that somebody connected to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import socket
 from collections.abc import Callable
 
-from .namespace import PrivateNamespace
+from .inside import Inside
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ Key = tuple[socket.AddressFamily, int]
 class Listeners:
     """The listeners, opened when they are needed. A port nobody listens on refuses by itself."""
 
-    def __init__(self, namespace: PrivateNamespace, on_accept: Callable[[socket.socket], None]) -> None:
-        self._namespace = namespace
+    def __init__(self, inside: Inside, on_accept: Callable[[socket.socket], None]) -> None:
+        self._inside = inside
         self._on_accept = on_accept
         self._open: dict[Key, socket.socket] = {}
 
@@ -37,7 +37,7 @@ class Listeners:
         if listener is None:
             if len(self._open) >= MOST:
                 self._close(next(iter(self._open)))
-            listener = self._namespace.listen(family, port, BACKLOG)
+            listener = self._inside.listen(family, port, BACKLOG)
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
         self._open[key] = listener
 

@@ -11,24 +11,29 @@ import errno
 import os
 import socket
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Self
 
 from resolverd.errors import HostError
+from resolverd.names import Address
 
+from .congestion import set_congestion_control
+from .copying import CopyLoop
 from .device_linux import MTU, open_tun
 from .netlink import LOCAL, TABLE_LOCAL, Netlink, explain
+from .packet import Opening
 
 _CLONE_NEWNET = 0x40000000
 _TUN = "tun0"
 _EVERYTHING = {socket.AF_INET: ip_network("0.0.0.0/0"), socket.AF_INET6: ip_network("::/0")}
-_CONGESTION = (b"cubic", b"reno")
-"""The system's default may be bbr, which paces: between two sockets of one host that costs more than half."""
 
 
 class PrivateNamespace:
     """The namespace. Only the sockets are made in its thread; they may be used in any."""
+
+    name = "namespace"
 
     def __init__(self, tun: int, families: frozenset[socket.AddressFamily], thread: ThreadPoolExecutor) -> None:
         self.tun = tun
@@ -59,13 +64,23 @@ class PrivateNamespace:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            _set_congestion_control(listener)
+            set_congestion_control(listener)
             listener.bind(("", port))
             listener.listen(backlog)
         except OSError:
             listener.close()
             raise
         return listener
+
+    def packet_loop(
+        self, host: int, is_alive: Callable[[Address], bool], is_in_use: Callable[[Opening], bool]
+    ) -> CopyLoop:
+        return CopyLoop(host, self.tun, is_alive)
+
+    def ends(self, client: socket.socket) -> Opening:
+        """Every address is local here, so the socket's own address is what was connected to."""
+        (here, port), (there, there_port) = client.getsockname()[:2], client.getpeername()[:2]
+        return Opening(ip_address(there), there_port, ip_address(here), port)
 
     def close(self) -> None:
         os.close(self.tun)
@@ -109,16 +124,6 @@ def _make_all_local(netlink: Netlink, family: socket.AddressFamily, lo: int, tun
             return False
         raise
     return True
-
-
-def _set_congestion_control(listener: socket.socket) -> None:
-    """The sockets it accepts inherit it."""
-    for name in _CONGESTION:
-        try:
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name)
-        except OSError:  # not built into this kernel
-            continue
-        return
 
 
 def _no_namespace(code: int) -> HostError:

@@ -16,7 +16,7 @@ from resolverd.names import Address
 Octets = bytes | bytearray | memoryview
 
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
-_SYN, _RST, _ACK = 0x02, 0x04, 0x10
+_FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 
 
 class Kind(Enum):
@@ -128,16 +128,26 @@ def datagram_back(datagram: Octets, answer: bytes) -> bytes:
     return _reply(datagram, UDP, build)
 
 
-def reset(syn: Octets) -> bytes:
-    """The RST that refuses ``syn`` (RFC 9293 3.10.7.1): the client sees "connection refused"."""
-    header = header_length(syn)
-    client_port, port, sequence = struct.unpack_from("!HHI", syn, header)
-    data = len(syn) - header - (syn[header + 12] >> 4) * 4
-    acknowledged = (sequence + 1 + data) & 0xFFFFFFFF
+def reset(segment: Octets) -> bytes:
+    """The RST that refuses ``segment`` (RFC 9293 3.10.7.1): the client of a SYN sees "connection refused"."""
+    header = header_length(segment)
+    client_port, port, sequence, acknowledged = struct.unpack_from("!HHII", segment, header)
+    flags = segment[header + 13]
+    if flags & _ACK:
+        answer = acknowledged, 0, 5 << 4, _RST
+    else:
+        data = len(segment) - header - (segment[header + 12] >> 4) * 4
+        counted = data + bool(flags & _SYN) + bool(flags & _FIN)
+        answer = 0, (sequence + counted) & 0xFFFFFFFF, 5 << 4, _RST | _ACK
     build: Callable[[int], bytes] = lambda checksum: struct.pack(  # noqa: E731
-        "!HHIIBBHHH", port, client_port, 0, acknowledged, 5 << 4, _RST | _ACK, 0, checksum, 0
+        "!HHIIBBHHH", port, client_port, *answer, 0, checksum, 0
     )
-    return _reply(syn, TCP, build)
+    return _reply(segment, TCP, build)
+
+
+def may_be_reset(segment: Octets) -> bool:
+    """Whether an RST may be sent about a TCP segment: not about an RST, nor where no answer may go."""
+    return not segment[header_length(segment) + 13] & _RST and may_be_answered(segment)
 
 
 def unreachable(packet: Octets, why: Unreachable) -> bytes:

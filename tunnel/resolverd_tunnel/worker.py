@@ -22,15 +22,13 @@ from resolverd.feed import Ask, Feed, Reach, Ready, Routable, Unauthorized
 from resolverd.host import HostRoutes
 from resolverd.reporting import Reporter
 
-from .copying import CopyLoop
+from . import data_path, systems
 from .dns_over_tcp import DnsOverTcp
 from .finding import StreamFinder
 from .gate import Gate, Wires
 from .holds_server import HoldsServer
-from .host_routes import RouteKeeper
-from .namespace import PrivateNamespace
-from .netlink import Netlink
-from .network_changes import NetworkChanges
+from .host_routes import RouteKeeper, RouteTable
+from .inside import Inside
 from .transport import named
 
 log = logging.getLogger(__name__)
@@ -49,17 +47,17 @@ _RESERVED = 256
 class Tunnel:
     """The parts of the tunnel process, and what they tell the daemon."""
 
-    def __init__(self, options: argparse.Namespace, channel: Channel, namespace: PrivateNamespace) -> None:
+    def __init__(self, options: argparse.Namespace, channel: Channel, table: RouteTable, inside: Inside) -> None:
         self._channel = channel
         self._transport_name, make = named(options.transport)
         self._finder = StreamFinder(make, self._on_unauthorized)
-        self._copying = CopyLoop(options.tun, namespace.tun, self._finder.index.is_alive)
-        wires = Wires(inward=self._copying.inward, back=self._copying.back)
-        self._gate = Gate(self._finder.open, namespace, wires, most=_most_flows())
-        self._dns = DnsOverTcp(self._finder.index.is_dns, self._finder.open, self._copying.back)
-        self._netlink = Netlink()
-        self._routes = RouteKeeper(self._netlink, options.ifindex, time.monotonic)
-        self._changes = NetworkChanges(options.ifindex, self._on_network_change)
+        self._data_path = inside.name
+        self._packets = inside.packet_loop(options.tun, self._finder.index.is_alive, lambda ends: ends in self._gate)
+        wires = Wires(inward=self._packets.inward, back=self._packets.back)
+        self._gate = Gate(self._finder.open, inside, wires, most=_most_flows())
+        self._dns = DnsOverTcp(self._finder.index.is_dns, self._finder.open, self._packets.back)
+        self._routes = RouteKeeper(table, options.ifindex, time.monotonic)
+        self._changes = systems.watch_network(options.ifindex, self._on_network_change)
         self._holds = (
             HoldsServer(socket.socket(fileno=options.holds), self._routes.hold) if options.holds >= 0 else None
         )
@@ -68,12 +66,12 @@ class Tunnel:
 
     async def run(self) -> None:
         """Until the channel ends. Raises ResolverdError when the device is gone."""
-        self._copying.start(self._gate.admit, self._dns.take)
+        self._packets.start(self._gate.admit, self._dns.take)
         await self._channel.send(Ready(NAME))
         parts = (self._receive(), self._reporter.run(), self._tidy(), self._ask(), self._notice_sleep())
         tasks = [asyncio.create_task(part) for part in parts]
         try:
-            done, _ = await asyncio.wait([*tasks, self._copying.failed], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([*tasks, self._packets.failed], return_when=asyncio.FIRST_COMPLETED)
             for ended in done:
                 ended.result()
         except (EOFError, ConnectionError):
@@ -85,14 +83,13 @@ class Tunnel:
             await self._close()
 
     async def _close(self) -> None:
-        self._copying.stop()
+        self._packets.stop()
         self._changes.close()
         if self._holds:
             self._holds.close()
         await self._dns.close()
         await self._gate.close()
         await self._finder.close()
-        self._netlink.close()
 
     async def _receive(self) -> None:
         while True:
@@ -156,13 +153,14 @@ class Tunnel:
         return {
             "state": self._finder.state,
             "transport": self._transport_name,
+            "data-path": self._data_path,
             "routes": self._routes.shown(),
             "not-routed": self._routes.not_routed(),
             "streams": len(flows),
             "bytes": self._gate.carried + sum(flow.up + flow.down for flow in flows),
             "turned-away": self._gate.turned_away,
             "refused": self._finder.refusals.values(),
-            "dropped": dict(self._copying.dropped),
+            "dropped": dict(self._packets.dropped),
         }
 
 
@@ -170,8 +168,11 @@ async def serve(options: argparse.Namespace) -> None:
     """Serve until the daemon is gone. ResolverdError when this host cannot; the daemon is told why."""
     channel = await Channel.over(socket.socket(fileno=options.channel))
     try:
-        with contextlib.closing(PrivateNamespace.create()) as namespace:
-            await Tunnel(options, channel, namespace).run()
+        with (
+            contextlib.closing(systems.open_route_table()) as table,
+            contextlib.closing(systems.choose_inside(options.data_path, options.ifindex, table)) as inside,
+        ):
+            await Tunnel(options, channel, table, inside).run()
     except ResolverdError as error:
         with contextlib.suppress(ConnectionError):
             await channel.send(error)
@@ -202,6 +203,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--ifindex", type=int, required=True)
     parser.add_argument("--holds", type=int, default=-1)
     parser.add_argument("--transport", default="auto")
+    parser.add_argument("--data-path", default=data_path.AUTO, choices=data_path.CHOICES)
     parser.add_argument("--log-level", default="info", choices=logs.LEVELS)
     options = parser.parse_args(arguments)
     logs.configure(options.log_level)

@@ -1,0 +1,37 @@
+"""Where connections end: a private namespace, or this host's own TCP after readdressing. The seam between the two."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from resolverd.names import Address
+
+from .copying import PacketLoop
+from .packet import Opening
+
+
+class Inside(Protocol):
+    """One place where the kernel ends the connections that come out of the tunnel's device."""
+
+    name: str
+
+    def packet_loop(
+        self, host: int, is_alive: Callable[[Address], bool], is_in_use: Callable[[Opening], bool]
+    ) -> PacketLoop:
+        """What moves packets between the device ``host`` and here, not started yet.
+
+        ``is_alive`` tells which addresses echo, ``is_in_use`` which connections somebody still cares for.
+        """
+        ...
+
+    def listen(self, family: socket.AddressFamily, port: int, backlog: int) -> socket.socket:
+        """A non-blocking socket that accepts connections to ``port`` of every address of a family. OSError."""
+        ...
+
+    def ends(self, client: socket.socket) -> Opening:
+        """What the client of an accepted connection connected to. OSError when that cannot be told."""
+        ...
+
+    def close(self) -> None: ...
