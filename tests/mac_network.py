@@ -106,7 +106,9 @@ class MacNetwork:
         else:
             lines += ["destination: default", "       mask: default"]
         lines += [f"    gateway: {entry.gateway}"] if "G" in entry.flags else []
-        flags = ["UP", *(["HOST"] if host else []), "DONE", *(["LOCAL"] if entry.link == "lo0" else [])]
+        letters = {"H": "HOST", "C": "CLONING", "c": "PRCLONING", "S": "STATIC"}
+        flags = ["UP", *(name for letter, name in letters.items() if letter in entry.flags), "DONE"]
+        flags += ["LOCAL"] if entry.link == "lo0" else []
         lines += [f"  interface: {entry.link}", f"      flags: <{','.join(flags)}>", " recvpipe  sendpipe  ssthresh"]
         return Finished(0, "\n".join(lines))
 

@@ -136,8 +136,8 @@ def via(routes: RouteCommands, ifindex: int) -> list[Route]:
 
 def test_a_network_that_a_link_is_on_is_told_from_what_is_behind_a_gateway() -> None:
     on, behind = ip_network("192.168.1.0/24"), ip_network("10.0.0.0/8")
-    network = MacNetwork(entries=[Entry(on, "link#11", "UCS", "en0"), Entry(behind, "192.168.1.1", "UGSc", "en0")])
-    network.entries.append(Entry(ip_network("10.9.0.0/16"), "link#12", "UC", "en5"))
+    network = MacNetwork(entries=[Entry(on, "en0", "UCS", "link#11"), Entry(behind, "en0", "UGSc", "192.168.1.1")])
+    network.entries.append(Entry(ip_network("10.9.0.0/16"), "en5", "UC", "link#12"))
     found = {str(route.network): (route.direct, route.gateway) for route in table(network).main_routes()}
     assert found == {str(on): (True, False), str(behind): (False, True), "10.9.0.0/16": (True, False)}
 

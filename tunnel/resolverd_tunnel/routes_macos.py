@@ -25,6 +25,8 @@ _ERRORS = (
     ("must be root", errno.EPERM),
 )
 """What route says; its exit code is 0 after some of these in older versions of macOS."""
+_ON_LINK = {"CLONING", "LLINFO"}
+"""What ``route get`` says of a network that a link is on, and of a neighbour on it."""
 _STATIC, _HOST, _CLONING = "S", "H", "C"
 
 
@@ -97,8 +99,10 @@ class RouteCommands:
             network = _masked(destination, mask) or ip_network(address)
         if not link:
             return None
-        kind = LOCAL if link.startswith("lo") or "LOCAL" in fields.get("flags", "") else UNICAST
-        return Route(network, self.number(link), kind, gateway=address_of(_bare(fields.get("gateway", ""))) is not None)
+        flags = set(fields.get("flags", "").strip("<>").split(","))
+        kind = LOCAL if link.startswith("lo") or "LOCAL" in flags else UNICAST
+        through = address_of(_bare(fields.get("gateway", ""))) is not None
+        return Route(network, self.number(link), kind, gateway=through, direct=not through and bool(flags & _ON_LINK))
 
 
 def _error(finished: Finished) -> OSError | None:
