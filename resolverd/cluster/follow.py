@@ -155,9 +155,9 @@ class Follower:
         while True:
             expires = self.context.expires if self.context else None
             try:
-                await asyncio.wait_for(
-                    self._renew.wait(), max(1.0, expires - REFRESH_EARLY - time.time()) if expires else None
-                )
+                # Not wait_for, which before Python 3.12 may take a cancellation for the end of the waiting.
+                async with asyncio.timeout(max(1.0, expires - REFRESH_EARLY - time.time()) if expires else None):
+                    await self._renew.wait()
             except TimeoutError:
                 return True
             if not self._changed.is_set():
@@ -173,7 +173,8 @@ class Follower:
     async def _pause(self, longest: float) -> None:
         """Wait, but not for longer than until the kubeconfig changes."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), longest)
+            async with asyncio.timeout(longest):
+                await self._changed.wait()
 
     async def _find_ranges(self, client: ApiClient) -> None:
         try:
