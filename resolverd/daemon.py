@@ -22,7 +22,7 @@ from resolverd.dns.rules import DnsConfig
 from resolverd.dns_policy import host_servers, make_dns_config
 from resolverd.errors import ResolverdError
 from resolverd.feed import Ask, Feed, Outdated, Reach, Report, Routable, Unauthorized
-from resolverd.host import ResolverBackend, Server
+from resolverd.host import HostDns, ResolverBackend, Server
 from resolverd.lookout import Lookout
 from resolverd.names import Network
 from resolverd.plan import ClusterFacts, HostPlan, make
@@ -75,7 +75,7 @@ class Daemon:
         self._told = {name: asyncio.Event() for name in self._reports}
         self._follower = Follower(settings.cluster, invoker(), host.scratch, self._on_change, self._on_context)
         self._reconciler = Reconciler(host.backend, lambda _: self._replan())
-        self._lookout = Lookout(self._reconciler, self._host_servers, self._replan)
+        self._lookout = Lookout(self._reconciler, self._host_servers, self._on_verdict)
         self._holds = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._tunnel = self._tunnel_worker(host.device) if settings.tunnel.enabled and host.device else None
         self._dns = self._dns_worker()
@@ -240,6 +240,12 @@ class Daemon:
             self._reconciler.flush()
         elif isinstance(message, Unauthorized):
             self._follower.renew()
+
+    def _on_verdict(self) -> None:
+        """Public names break with us in place, or do so no more. Whatever the plan waits for, going does not wait."""
+        if self._lookout.evidence:
+            self._reconciler.want(HostDns())
+        self._replan()
 
     def _replan(self) -> None:
         """Make the plan anew, and tell everybody whose part of it changed."""

@@ -93,13 +93,14 @@ async def _until(condition: Callable[[], bool], step: float) -> None:
 
 def _ask(name: str, server: Server) -> Said:
     from resolverd.dns import client
+    from resolverd.dns.records import Type
 
     who = f"name server {server.address}"
     try:
         answer = client.query(str(server.address), server.port, name, timeout=DIRECT_PATIENCE)
     except ResolverdError as error:
         return Said(who, why=error.why)
-    addresses = [str(record.rdata) for record in answer.records if record.rtype == 1]
+    addresses = [str(record.rdata) for record in answer.records if record.rtype == Type.A]
     return Said(who, address=addresses[0]) if addresses else Said(who, why=answer.rcode)
 
 
