@@ -24,7 +24,7 @@ from resolverd.dns.rules import DnsConfig
 from resolverd.dns_policy import host_servers, make_dns_config
 from resolverd.errors import ResolverdError
 from resolverd.feed import Ask, Feed, Outdated, Reach, Report, Routable, Unauthorized
-from resolverd.host import ResolverBackend, Server
+from resolverd.host import HostDns, ResolverBackend, Server
 from resolverd.lookout import Lookout
 from resolverd.names import Network
 from resolverd.plan import ClusterFacts, HostPlan, make
@@ -77,7 +77,7 @@ class Daemon:
         self._reloading = Reloading(loaded, read_settings, self._take, self._follower.kubeconfig_changed)
         self._follower.pods.want(settings.dns.pod_records == "verified")
         self._reconciler = Reconciler(host.backend, lambda _: self._replan())
-        self._lookout = Lookout(self._reconciler, self._host_servers, self._replan)
+        self._lookout = Lookout(self._reconciler, self._host_servers, self._on_verdict)
         self._holds = message_pair()
         self._tunnel = self._tunnel_worker(host.device) if settings.tunnel.enabled and host.device else None
         self._dns = self._dns_worker()
@@ -245,6 +245,12 @@ class Daemon:
             self._reconciler.flush()
         elif isinstance(message, Unauthorized):
             self._follower.renew()
+
+    def _on_verdict(self) -> None:
+        """Public names break with us in place, or do so no more. Whatever the plan waits for, going does not wait."""
+        if self._lookout.evidence:
+            self._reconciler.want(HostDns())
+        self._replan()
 
     def _replan(self) -> None:
         """Make the plan anew, and tell everybody whose part of it changed."""

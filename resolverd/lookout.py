@@ -40,8 +40,8 @@ class Pauses:
     """Shortest time between two looks because our settings changed."""
     soon: float = 1.0
     """Until the look after a change or a failure, and after everything was taken back."""
-    acquitted: float = 600.0
-    """In which nothing is suspected of us, since it did not go away with us."""
+    acquitted: tuple[float, ...] = (600.0, 3600.0, 86400.0)
+    """In which nothing is suspected of us, since it did not go away with us; after each acquittal in a row."""
     again: tuple[float, ...] = (60.0, 300.0, 1800.0)
     """Until the plan is tried again, after each withdrawal in a row."""
 
@@ -78,6 +78,11 @@ class HostAsking:
         return said
 
 
+def _nth(pauses: tuple[float, ...], number: int) -> float:
+    """The ``number``-th, from 0; the last one again and again."""
+    return pauses[min(number, len(pauses) - 1)]
+
+
 async def _until(condition: Callable[[], bool], step: float) -> None:
     """Look every ``step`` seconds whether ``condition`` holds."""
     while True:
@@ -88,13 +93,14 @@ async def _until(condition: Callable[[], bool], step: float) -> None:
 
 def _ask(name: str, server: Server) -> Said:
     from resolverd.dns import client
+    from resolverd.dns.records import Type
 
     who = f"name server {server.address}"
     try:
         answer = client.query(str(server.address), server.port, name, timeout=DIRECT_PATIENCE)
     except ResolverdError as error:
         return Said(who, why=error.why)
-    addresses = [str(record.rdata) for record in answer.records if record.rtype == 1]
+    addresses = [str(record.rdata) for record in answer.records if record.rtype == Type.A]
     return Said(who, address=addresses[0]) if addresses else Said(who, why=answer.rcode)
 
 
@@ -120,12 +126,13 @@ class Lookout:
         self._pauses = Pauses() if pauses is None else pauses
         self._suspicion = Suspicion(names)
         self._withdrawals = 0
+        self._acquittals = 0
         self._forgiven = asyncio.Event()
 
     def forgive(self) -> None:
         """Start anew: the user has changed something. The caller makes its plan again."""
         self.evidence = None
-        self._withdrawals = 0
+        self._withdrawals = self._acquittals = 0
         self._forgiven.set()
 
     async def run(self) -> None:
@@ -156,11 +163,11 @@ class Lookout:
             log.warning("%s does not resolve: %s, %s", name, through, direct or "and the resolver itself is away")
         if not self._suspicion.judge(through, direct) or direct is None:
             if through.address:
-                self._withdrawals = 0
+                self._withdrawals = self._acquittals = 0
             return None
-        pause = self._pauses.again[min(self._withdrawals, len(self._pauses.again) - 1)]
         now = time.time()
-        return Evidence(now, name, through, direct, covering(ours, name), now + pause)
+        again = now + _nth(self._pauses.again, self._withdrawals)
+        return Evidence(now, name, through, direct, covering(ours, name), again)
 
     async def _resolver_is_there(self) -> bool:
         try:
@@ -182,7 +189,9 @@ class Lookout:
         if not without.address and not self._forgiven.is_set():
             log.warning("%s does not resolve without us either: the plan is put in force again", evidence.name)
             self._restore()
-            await self._unless_forgiven(self._pauses.acquitted)
+            self._withdrawals -= 1
+            self._acquittals += 1
+            await self._unless_forgiven(_nth(self._pauses.acquitted, self._acquittals - 1))
             return
         await self._unless_forgiven(evidence.again - time.time())
         if not self._forgiven.is_set():

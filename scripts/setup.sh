@@ -135,6 +135,14 @@ set_up_programs() {
     install_packages "${packages[@]}"
 }
 
+# PyGObject, for the tests of the other D-Bus library: there are no wheels of it. Without it they are skipped.
+set_up_gi() {
+    [[ -e /usr/lib/python3/dist-packages/gi ]] && return
+    can_install || return 0
+    refresh_package_lists
+    ! is_known python3-gi || install_packages python3-gi gir1.2-glib-2.0
+}
+
 set_up_resolved() {
     .venv/bin/python -m resolverd.demo.resolved --check &>/dev/null && return
     ! can_install || refresh_package_lists
@@ -148,4 +156,5 @@ if [[ ! -x .venv/bin/resolverd || $(cat .venv/made-of 2>/dev/null) != "$ingredie
     echo "$ingredients" >.venv/made-of
 fi
 set_up_programs
+set_up_gi
 set_up_resolved

@@ -164,6 +164,27 @@ async def test_the_loss_of_the_bus_and_its_return_are_disturbances(
         await backend.close()
 
 
+async def test_a_service_that_was_stopped_is_not_started(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, started = tmp_path / "dbus-1" / "services", tmp_path / "started"
+    services.mkdir(parents=True)
+    lines = ["[D-BUS Service]", "Name=org.example.Sleeping", f"Exec=/usr/bin/env touch {started}", ""]
+    (services / "org.example.Sleeping.service").write_text("\n".join(lines))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    waking = PrivateBus(tmp_path)
+    waking.start()
+    bus = library(waking.address)
+    try:
+        with pytest.raises(RefusedError) as raised:
+            await bus.call(Call("org.example.Sleeping", "/", "org.example", "Anything"))
+        assert raised.value.name == "org.freedesktop.DBus.Error.NameHasNoOwner"
+        assert not started.exists()
+    finally:
+        await bus.close()
+        waking.stop()
+
+
 def test_the_library_is_the_users_choice(pydbus_loaded: None) -> None:
     assert [system_bus({CHOICE: name}).library for name in ("", "dbus-fast", "pydbus")] == [
         *("dbus-fast", "dbus-fast", "pydbus")

@@ -182,7 +182,10 @@ async def test_a_limit_lower_than_thought_is_learnt(link: str, monkeypatch: pyte
         assert (await resolved.capabilities()).domain_limit == true_limit
 
 
-@pytest.mark.parametrize("name", ["", ".", "*.example", "a b", "~."])
+ODD = ["", ".", "*.example", "a b", "~.", "a..b", ".a", "-a", "münchen", "A", "a" * 64, ".".join(["a" * 63] * 4)]
+
+
+@pytest.mark.parametrize("name", ODD)
 async def test_no_name_that_takes_everything_reaches_the_bus(link: str, name: str) -> None:
     async with backend() as (resolved, bus):
         with pytest.raises(HostError, match=r"link domains: .* is no domain that may be routed"):

@@ -64,11 +64,11 @@ async def test_a_program_that_never_gives_in_is_reported_and_not_fought(
     async with kept() as (reconciler, bus):
         loop = asyncio.get_running_loop()
         began = loop.time()
-        while loop.time() - began < 3:
-            await asyncio.to_thread(resolvectl, "domain", link, "~example.org")
-            await asyncio.sleep(0.02)
-        again = bus.changes().count("SetLinkDomains")
-        assert 2 <= again <= 1 + (loop.time() - began) / 0.8
+        async with asyncio.timeout(20):
+            while bus.calls.count("SetLinkDomains") < 3:
+                await asyncio.to_thread(resolvectl, "domain", link, "~example.org")
+                await asyncio.sleep(0.02)
+        assert loop.time() - began >= 2 * 0.8
         assert reconciler.trouble is not None
         assert f"link {link}: another program changed" in str(reconciler.trouble)
 

@@ -36,13 +36,13 @@ async def test_what_another_program_takes_is_set_again_once_in_a_while(monkeypat
         await eventually(lambda: backend.now == WANT)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        while loop.time() - began < 1.0:
-            if backend.now == WANT:
-                backend.now = HostDns()
-                backend.disturb("another program was here")
-            await asyncio.sleep(0.005)
-        taken = loop.time() - began
-        assert 2 <= len(backend.applied) - 1 <= 1 + taken / 0.3
+        async with asyncio.timeout(20):
+            while len(backend.applied) < 1 + 3:
+                if backend.now == WANT:
+                    backend.now = HostDns()
+                    backend.disturb("another program was here")
+                await asyncio.sleep(0.005)
+        assert loop.time() - began >= 2 * 0.3
         assert reconciler.trouble is not None
         assert "another program changed" in reconciler.trouble.why
         backend.now = HostDns()

@@ -24,12 +24,12 @@ from resolverd.errors import HostError, NoPermissionError
 from resolverd.host import HostRoutes
 from resolverd_tunnel import packet, programs, systems
 from resolverd_tunnel.client_linux import ClientState
-from resolverd_tunnel.device_linux import ADDRESSES
+from resolverd_tunnel.device_linux import ADDRESSES, PEER_NETWORKS
 from resolverd_tunnel.device_macos import CTLIOCGINFO, UTUN, Kernel, create_device
 from resolverd_tunnel.host_routes import RouteKeeper
 from resolverd_tunnel.netlink import LOCAL, UNICAST, Route
 from resolverd_tunnel.programs import Finished
-from resolverd_tunnel.readdressed import PEER_NETWORKS, Readdressed
+from resolverd_tunnel.readdressed import Readdressed
 from resolverd_tunnel.routes_macos import RouteCommands
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": ":".join(str(CHECKOUT / part) for part in (".", "platform", "tunnel"))}

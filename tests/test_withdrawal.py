@@ -80,7 +80,7 @@ class World:
         return DIRECT if self.online and list(servers) else OFFLINE
 
 
-PAUSES = Pauses(every=0.2, changed=0.1, soon=0.01, acquitted=0.2, again=(0.15, 30.0))
+PAUSES = Pauses(every=0.2, changed=0.1, soon=0.01, acquitted=(0.2, 30.0), again=(0.15, 30.0))
 
 
 @asynccontextmanager
@@ -138,6 +138,11 @@ async def test_who_was_not_the_cause_is_acquitted() -> None:
         asked = len(world.asked)
         await asyncio.sleep(0.1)
         assert len(world.asked) == asked
+        await eventually(lambda: not world.backend.now)
+        await eventually(lambda: world.backend.now == WANT)
+        asked = len(world.asked)
+        await asyncio.sleep(0.4)
+        assert len(world.asked) == asked, "the second acquittal lasts longer"
 
 
 @pytest.mark.parametrize("innocent", ["works", "offline", "no name server", "resolver away"])

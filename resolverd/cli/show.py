@@ -66,7 +66,8 @@ def _table(document: dict[str, Any], colour: bool) -> Iterator[str]:
     yield f"resolverd {document['version']} is {shown}, up for {_age(document['since'])}"
     yield ""
     where = f" on {host['link']}" if host["link"] else ""
-    yield from _row("Host", f"{host['backend']}{where}: {host['reason']}")
+    by = f" by {host['bus']}" if host.get("bus") else ""
+    yield from _row("Host", f"{host['backend']}{where}{by}: {host['reason']}")
     yield from _row("Domains", _listed(host["domains"]))
     yield from _row("Search", _listed(host["search"]))
     for item in host["withheld"]:

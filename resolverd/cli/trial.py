@@ -17,8 +17,14 @@ PAUSE = 0.2
 """Seconds between two tries."""
 PATIENCE = 3.0
 """Seconds for one try."""
+MOST_FOREIGN = 10
+"""Answers of another after which it will not be ours that comes; fewer may be what was cached before."""
 ROUNDS = 3
 """How often each of several services is tried."""
+
+
+class _ForeignError(ResolverdError):
+    """An answer that the cluster did not give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +41,16 @@ class Trial:
 
     def resolve(self, name: str) -> str:
         """An address of ``name``. ResolverdError when there is none until the deadline."""
-        why = "no answer"
-        while (left := self.deadline - time.monotonic()) > 0:
+        why, foreign = "no answer", 0
+        while (left := self.deadline - time.monotonic()) > 0 and foreign < MOST_FOREIGN:
             self.alive()
             try:
                 return _ask(name, self.server)[0] if self.server else self._by_host(name, min(left, PATIENCE))
             except OSError as error:
                 why = str(error.strerror or error)
+            except _ForeignError as error:
+                why = error.why
+                foreign += 1
             except ResolverdError as error:
                 why = error.why
             time.sleep(PAUSE)
@@ -52,7 +61,7 @@ class Trial:
         found = addresses_of(name, longest)
         if self.own and not set(found) & set(true := _ask(name, self.own)):
             why = f"the host's resolver says {found[0]}, the cluster {true[0]}"
-            raise ResolverdError(name, f"{why}: another has answered, such as /etc/hosts or a VPN")
+            raise _ForeignError(name, f"{why}: another has answered, such as /etc/hosts or a VPN")
         return found[0]
 
     def connect_to_one_of(self, probes: Sequence[dict[str, Any]]) -> str:

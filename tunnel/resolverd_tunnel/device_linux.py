@@ -9,9 +9,10 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 
 from resolverd.errors import HostError, NoPermissionError, ResolverdError
+from resolverd.names import Network
 
 from .netlink import Netlink, explain
 
@@ -21,6 +22,8 @@ on this host, so the cluster's own MTU does not matter."""
 ADDRESSES = ("198.18.53.1", "fd53:7265:736f:6c76::1")
 """The device's own, and the sources of what goes through it: of the benchmarking range, which nobody routes
 (RFC 2544), and a ULA (RFC 4193)."""
+PEER_NETWORKS: tuple[Network, ...] = (ip_network("198.18.53.2/31"), ip_network("fd53:7265:736f:6c76::2/127"))
+"""The device's other end: routed to it where connections are readdressed, whatever else is."""
 NAME_LIMIT = 15
 """Octets (IFNAMSIZ, less the zero at the end)."""
 TUN = "/dev/net/tun"

@@ -15,6 +15,7 @@ from resolverd.host import HostRoutes
 from resolverd.names import Address, Network
 from resolverd.routes import FIXED
 
+from .device_linux import PEER_NETWORKS
 from .netlink import LOCAL, Route
 from .range_routes import Kept, decide, pieces
 
@@ -127,8 +128,8 @@ class RouteKeeper:
         self._add_missing()
 
     def _split(self) -> tuple[set[Network], list[Route]]:
-        """The routes of the main table: those that we added, and those of others."""
-        found = self._table.main_routes()
+        """The routes of the main table: those that we added here, and those of others."""
+        found = [route for route in self._table.main_routes() if route.network not in PEER_NETWORKS]
         ours = {route.network for route in found if route.ifindex == self._ifindex and route.ours}
         return ours, [route for route in found if route.ifindex != self._ifindex]
 

@@ -13,14 +13,14 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
-from resolverd.names import Address, Network
+from resolverd.names import Address
 
 from . import packet
 from .congestion import set_congestion_control
 from .copying import PLAIN, Framing, PacketLoop
-from .device_linux import ADDRESSES
+from .device_linux import ADDRESSES, PEER_NETWORKS
 from .host_routes import RouteTable
 from .netlink import explain
 from .packet import Opening
@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 
 PEERS = ("198.18.53.2", "fd53:7265:736f:6c76::2")
 """The peers that do not exist, beside the device's own addresses."""
-PEER_NETWORKS: tuple[Network, ...] = (ip_network("198.18.53.2/31"), ip_network("fd53:7265:736f:6c76::2/127"))
-"""Routed to the device. No host routes: those are for addresses that were answered."""
 ROUND = 30.0
 """Seconds between two sweeps of the table."""
 PATIENCE = 0.5
