@@ -73,7 +73,8 @@ def _networks(option: str, texts: Iterable[str]) -> Iterator[Network]:
 
 
 def _only(address: Address) -> Network:
-    return ip_network(address)
+    """The network of just ``address``, without a zone (``%eth0``): routes have none."""
+    return ip_network(type(address)(int(address)))
 
 
 def _unique(networks: Iterable[Network]) -> tuple[Network, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from dns_cluster import (
     put,
     service,
     short,
+    shown_name,
     slice_of,
 )
 from dns_wire import HEADER, MANY, NOPE, RD, WEB, opt, query, question, read, responder, told, wire
@@ -68,6 +70,13 @@ class TestAuthority:
         assert short(ask(name, "NS", index_of())) == "ns.dns.cluster.local."
         assert [str(record.data) for record in ask(name, "NS", index_of()).additional] == ["198.18.53.1"]
         assert short(ask(f"NS.dns.{name}", "A", index_of())) == "198.18.53.1"
+
+    def test_of_two_ranges_around_an_address_the_narrower_has_the_zone(self) -> None:
+        for ranges in (("10.96.0.0/12", "10.96.4.0/24"), ("10.96.4.0/24", "10.96.0.0/12")):
+            config = replace(CONFIG, ranges=tuple(map(ip_network, ranges)))
+            for name, zone in (("9.4.96.10", "4.96.10"), ("9.5.96.10", "96.10")):
+                (soa,) = ask(f"{name}.in-addr.arpa", "PTR", index_of(), config).authority
+                assert shown_name(soa.owner) == f"{zone}.in-addr.arpa."
 
     async def test_an_alias_with_what_an_upstream_says_is_ours(self) -> None:
         async with upstream(always(a(owner="db.Example.com"))) as other, forwarding(other.server) as here:
