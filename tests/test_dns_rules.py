@@ -139,6 +139,12 @@ class TestEndpoints:
         assert short(ask("both.shop", "A", index)) == "10.244.0.81"
         assert short(ask("81.0.244.10.in-addr.arpa", "PTR", index)) == "a.both.shop.svc.cluster.local."
 
+    def test_a_name_that_is_not_ready_is_none_though_its_address_is(self) -> None:
+        found = [endpoint("10.244.0.84", hostname="a"), endpoint("10.244.0.84", hostname="b", **NOT_READY)]
+        index = index_of([*OBJECTS, service("one", clusterIP="None", ports=[PG]), slice_of("one", found, [PG])])
+        assert short(ask("84.0.244.10.in-addr.arpa", "PTR", index)) == "a.one.shop.svc.cluster.local."
+        assert short(ask("b.one.shop", "A", index)) == "NXDOMAIN"
+
     @pytest.mark.parametrize(
         ("conditions", "expected"),
         [
