@@ -139,6 +139,23 @@ class TestEndpoints:
         assert short(ask("both.shop", "A", index)) == "10.244.0.81"
         assert short(ask("81.0.244.10.in-addr.arpa", "PTR", index)) == "a.both.shop.svc.cluster.local."
 
+    def test_a_hostname_in_capitals_is_found_and_shown_as_it_is(self) -> None:
+        found = [endpoint("10.244.0.85", hostname="Node-A")]
+        index = index_of([*OBJECTS, service("one", clusterIP="None", ports=[PG]), slice_of("one", found, [PG])])
+        assert short(ask("node-a.one.shop", "A", index)) == "10.244.0.85"
+        assert short(ask("85.0.244.10.in-addr.arpa", "PTR", index)) == "Node-A.one.shop.svc.cluster.local."
+
+    def test_an_address_that_two_services_claim_has_one_name(self) -> None:
+        claimed = [service(name, clusterIPs=["10.96.0.78"], ports=[HTTP]) for name in ("b", "a", "c")]
+        index = index_of([*OBJECTS, *claimed])
+        assert short(ask("78.0.96.10.in-addr.arpa", "PTR", index)) == "a.shop.svc.cluster.local."
+
+    def test_an_ipv4_address_in_the_guise_of_ipv6_is_one_of_ipv4(self) -> None:
+        index = index_of([*OBJECTS, service("guise", clusterIPs=["::ffff:10.96.0.79"], ports=[HTTP])])
+        assert [short(ask("guise.shop", kind, index)) for kind in ("A", "AAAA")] == ["10.96.0.79", "NODATA"]
+        assert short(ask("79.0.96.10.in-addr.arpa", "PTR", index)) == "guise.shop.svc.cluster.local."
+        assert short(ask("--ffff-a00-1.shop.pod.cluster.local", "A", index)) == "10.0.0.1"
+
     def test_a_name_that_is_not_ready_is_none_though_its_address_is(self) -> None:
         found = [endpoint("10.244.0.84", hostname="a"), endpoint("10.244.0.84", hostname="b", **NOT_READY)]
         index = index_of([*OBJECTS, service("one", clusterIP="None", ports=[PG]), slice_of("one", found, [PG])])
