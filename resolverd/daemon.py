@@ -58,6 +58,13 @@ class Host:
     scratch: Path
     """A folder for temporary folders."""
 
+    @property
+    def is_exposed(self) -> bool:
+        """Whether the DNS server listens where other hosts can ask it: neither on loopback nor on our own device."""
+        address = self.listening.server.address
+        own = self.device.addresses if self.device else ()
+        return not (address.is_loopback or str(address) in own)
+
 
 class Daemon:
     """One run of the daemon."""
@@ -282,10 +289,12 @@ class Daemon:
         return host_servers(self._reconciler.capabilities, self._host.listening.server)
 
     def _dns_config(self) -> DnsConfig:
+        capabilities = self._reconciler.capabilities
         return make_dns_config(
             self._settings.dns,
             self._plan,
-            self._reconciler.capabilities,
+            # For other hosts nobody is asked unless the settings say whom: an open resolver is a weapon (RFC 5358).
+            replace(capabilities, nameservers=()) if self._host.is_exposed else capabilities,
             domain=self._domain,
             ranges=self._follower.ranges,
             server=self._host.listening.server,

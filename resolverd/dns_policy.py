@@ -66,8 +66,8 @@ def _usable(capabilities: Capabilities) -> Iterator[Address]:
     """The host's name servers, without its own resolver where that would ask us in turn."""
     asks_us = RESOLVED_STUBS if capabilities.backend == "systemd-resolved" else frozenset()
     for address in capabilities.nameservers:
-        # A link-local address means nothing without its link, and the facts have none.
-        if address not in asks_us and not address.is_link_local:
+        # A link-local address means nothing without its link.
+        if address not in asks_us and (not address.is_link_local or getattr(address, "scope_id", None)):
             yield address
 
 

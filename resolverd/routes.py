@@ -79,4 +79,5 @@ def _networks(option: str, texts: Iterable[str]) -> Iterator[Network]:
 
 
 def _only(address: Address) -> Network:
-    return ip_network(address)
+    """The network of just ``address``, without a zone (``%eth0``): routes have none."""
+    return ip_network(type(address)(int(address)))

@@ -32,6 +32,7 @@ from resolverd.dns import holds_client
 from resolverd.dns.cluster_dns import ClusterDns, cluster_dns_address
 from resolverd.dns.failures import FIRST
 from resolverd.dns.holds_client import HoldsClient
+from resolverd.dns.responder import Responder
 from resolverd.dns.upstream import ask_over_tcp
 from resolverd.holds import decode_request, encode_reply
 
@@ -72,18 +73,26 @@ async def included(says: Says, *services: Service) -> AsyncIterator[tuple[Forwar
     holds, tunnel = HoldsClient(ours, lambda: None), Tunnel(theirs, [])
     asyncio.get_running_loop().add_reader(theirs, tunnel.on_request)
     web = service("web", clusterIPs=["10.96.0.7"])
+    made: list[ClusterDns] = []
+
+    def cluster(responder: Responder) -> list[ClusterDns]:
+        made.append(ClusterDns(lambda: responder.index.snapshot, holds, cluster_dns.port))
+        return made
+
     async with (
         upstream(says, "127.0.0.10") as cluster_dns,
         forwarding(
             config=INCLUDED,
             within=SHORT,
-            cluster=lambda made: [ClusterDns(lambda: made.index.snapshot, holds, cluster_dns.port)],
+            cluster=cluster,
             holds=holds,
             objects=(Namespace("shop"), Namespace("kube-system"), web, *services),
         ) as here,
     ):
         yield here, cluster_dns, tunnel
     asyncio.get_running_loop().remove_reader(theirs)
+    for each in made:
+        each.close()
     holds.close()
     theirs.close()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from dns_cluster import (
     put,
     service,
     short,
+    shown_name,
     slice_of,
 )
 from dns_wire import HEADER, MANY, NOPE, RD, WEB, opt, query, question, read, responder, told, wire
@@ -68,6 +70,13 @@ class TestAuthority:
         assert short(ask(name, "NS", index_of())) == "ns.dns.cluster.local."
         assert [str(record.data) for record in ask(name, "NS", index_of()).additional] == ["198.18.53.1"]
         assert short(ask(f"NS.dns.{name}", "A", index_of())) == "198.18.53.1"
+
+    def test_of_two_ranges_around_an_address_the_narrower_has_the_zone(self) -> None:
+        for ranges in (("10.96.0.0/12", "10.96.4.0/24"), ("10.96.4.0/24", "10.96.0.0/12")):
+            config = replace(CONFIG, ranges=tuple(map(ip_network, ranges)))
+            for name, zone in (("9.4.96.10", "4.96.10"), ("9.5.96.10", "96.10")):
+                (soa,) = ask(f"{name}.in-addr.arpa", "PTR", index_of(), config).authority
+                assert shown_name(soa.owner) == f"{zone}.in-addr.arpa."
 
     async def test_an_alias_with_what_an_upstream_says_is_ours(self) -> None:
         async with upstream(always(a(owner="db.Example.com"))) as other, forwarding(other.server) as here:
@@ -129,6 +138,29 @@ class TestEndpoints:
         index = index_of([*OBJECTS, service("both", clusterIP="None", ports=[PG]), *slices])
         assert short(ask("both.shop", "A", index)) == "10.244.0.81"
         assert short(ask("81.0.244.10.in-addr.arpa", "PTR", index)) == "a.both.shop.svc.cluster.local."
+
+    def test_a_hostname_in_capitals_is_found_and_shown_as_it_is(self) -> None:
+        found = [endpoint("10.244.0.85", hostname="Node-A")]
+        index = index_of([*OBJECTS, service("one", clusterIP="None", ports=[PG]), slice_of("one", found, [PG])])
+        assert short(ask("node-a.one.shop", "A", index)) == "10.244.0.85"
+        assert short(ask("85.0.244.10.in-addr.arpa", "PTR", index)) == "Node-A.one.shop.svc.cluster.local."
+
+    def test_an_address_that_two_services_claim_has_one_name(self) -> None:
+        claimed = [service(name, clusterIPs=["10.96.0.78"], ports=[HTTP]) for name in ("b", "a", "c")]
+        index = index_of([*OBJECTS, *claimed])
+        assert short(ask("78.0.96.10.in-addr.arpa", "PTR", index)) == "a.shop.svc.cluster.local."
+
+    def test_an_ipv4_address_in_the_guise_of_ipv6_is_one_of_ipv4(self) -> None:
+        index = index_of([*OBJECTS, service("guise", clusterIPs=["::ffff:10.96.0.79"], ports=[HTTP])])
+        assert [short(ask("guise.shop", kind, index)) for kind in ("A", "AAAA")] == ["10.96.0.79", "NODATA"]
+        assert short(ask("79.0.96.10.in-addr.arpa", "PTR", index)) == "guise.shop.svc.cluster.local."
+        assert short(ask("--ffff-a00-1.shop.pod.cluster.local", "A", index)) == "10.0.0.1"
+
+    def test_a_name_that_is_not_ready_is_none_though_its_address_is(self) -> None:
+        found = [endpoint("10.244.0.84", hostname="a"), endpoint("10.244.0.84", hostname="b", **NOT_READY)]
+        index = index_of([*OBJECTS, service("one", clusterIP="None", ports=[PG]), slice_of("one", found, [PG])])
+        assert short(ask("84.0.244.10.in-addr.arpa", "PTR", index)) == "a.one.shop.svc.cluster.local."
+        assert short(ask("b.one.shop", "A", index)) == "NXDOMAIN"
 
     @pytest.mark.parametrize(
         ("conditions", "expected"),

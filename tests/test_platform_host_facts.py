@@ -51,7 +51,7 @@ def test_everything_there_is_but_our_own_link(host: tuple[Path, Path]) -> None:
     resolv_conf, proc_net = host
     assert read("resolverd0", resolv_conf, proc_net) == HostFacts(
         search=("corp.example", "lan"),
-        nameservers=(ip_address("192.168.1.1"), ip_address("fe80::53")),
+        nameservers=(ip_address("192.168.1.1"), ip_address("fe80::53%eth0")),
         gateways=(ip_address("192.168.1.1"), ip_address("fe80::1")),
         subnets=(
             Subnet(ip_network("192.168.1.0/24"), "eth0"),

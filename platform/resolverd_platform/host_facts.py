@@ -78,8 +78,9 @@ def _resolv_conf(text: str) -> tuple[tuple[str, ...], tuple[Address, ...]]:
 
 
 def _address(text: str) -> Address | None:
+    """An address with its zone (``fe80::1%eth0``), without which a link-local one means nothing."""
     try:
-        return ip_address(text.partition("%")[0])
+        return ip_address(text)
     except ValueError:
         return None
 

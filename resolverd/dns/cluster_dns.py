@@ -10,7 +10,7 @@ from resolverd.names import Address
 
 from .holds_client import HoldsClient
 from .index import plain_address
-from .upstream import ask_over_tcp
+from .line import Line
 
 PORT = 53
 NAMESPACE = "kube-system"
@@ -36,6 +36,7 @@ class ClusterDns:
         self._snapshot = snapshot
         self._holds = holds
         self._port = port
+        self._line = Line()
 
     def __str__(self) -> str:
         return "the cluster's DNS service"
@@ -48,4 +49,8 @@ class ClusterDns:
         routed = asyncio.Event()
         self._holds.ask((address,), routed.set)
         await routed.wait()
-        return await ask_over_tcp(str(address), self._port, query)
+        return await self._line.ask(str(address), self._port, query)
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._line.close()

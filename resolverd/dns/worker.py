@@ -107,6 +107,8 @@ async def serve(channel: Channel, udp: list[socket.socket], tcp: list[socket.soc
         for stream in streams:
             stream.close()
         await forwarder.close()
+        for service in cluster:
+            service.close()
         if dispatcher.holds is not None:
             dispatcher.holds.close()
         await channel.close()
