@@ -268,7 +268,8 @@ class Daemon:
             self._tunnel.tell(Routable(self._plan.routes))
 
     def _dns_config(self) -> DnsConfig:
-        return make_dns_config(
+        followed_only = self._follower.scope.namespaces
+        config = make_dns_config(
             self._settings.dns,
             self._plan,
             self._reconciler.capabilities,
@@ -276,6 +277,7 @@ class Daemon:
             ranges=self._follower.ranges,
             server=self._host.listening.server,
         )
+        return replace(config, watched=None if followed_only is None else frozenset(followed_only))
 
     def _everything(self) -> Feed:
         snapshot = self._follower.snapshot
@@ -297,7 +299,7 @@ class Daemon:
 
     def _checks(self) -> Iterator[Check]:
         reconciler = self._reconciler
-        yield from followed.checks(self._follower)
+        yield from followed.checks(self._follower, self._settings.tunnel.enabled)
         error = reconciler.error
         detail = error.why if error else "in force" if reconciler.in_force.is_set() else "not yet told"
         yield Check("host-resolver", reconciler.in_force.is_set(), detail, error.fix if error else "")

@@ -24,8 +24,8 @@ class Check:
 RBAC = "resolverd rbac prints the role that is needed"
 
 
-def checks(follower: Follower) -> Iterator[Check]:
-    """Whether the cluster is followed, and whether that is all of it."""
+def checks(follower: Follower, tunnel: bool = False) -> Iterator[Check]:
+    """Whether the cluster is followed, whether that is all of it, and whether a ``tunnel`` into it is allowed."""
     trouble = next(iter(follower.trouble.values()), None)
     fix = trouble.fix if trouble else ""
     if follower.is_away:
@@ -40,6 +40,8 @@ def checks(follower: Follower) -> Iterator[Check]:
     scope = follower.scope
     if scope.missing:
         yield Check("rights", True, f"follows {_followed(follower)}; may not {'; '.join(scope.missing)}", RBAC)
+    if tunnel and follower.missing_forwards:
+        yield Check("port-forward-rights", False, f"may not {'; '.join(follower.missing_forwards)}", RBAC)
     if follower.malformed:
         yield Check("objects", True, f"{follower.malformed} objects are malformed and left out; the log names them")
 

@@ -18,10 +18,10 @@ import pytest
 from fakes import eventually
 from hypothesis import given
 from hypothesis import strategies as st
-from watch_soak import known, service, truth
+from watch_soak import known, read_here, service, truth
 
 from resolverd import followed
-from resolverd.cluster import backoff, follow, objects
+from resolverd.cluster import backoff, follow, kubeconfig, objects
 from resolverd.cluster.access import Access
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kept import LONGEST, Kept
@@ -166,6 +166,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "KEEP_FIRST", 0.0)
     monkeypatch.setattr(follow, "KEEP_PAUSE", 0.05)
     monkeypatch.setattr(follow, "AWAY", 0.05)
+    monkeypatch.setattr(kubeconfig, "load", read_here)
 
 
 @dataclasses.dataclass

@@ -19,7 +19,7 @@ from resolverd.cluster.kubeconfig import Invoker, KubeContext
 from resolverd.cluster.login import Login
 from resolverd.cluster.objects import Namespace
 from resolverd.cluster.ranges import Seen, discover
-from resolverd.cluster.rights import CLUSTER_DNS_NAMESPACE, Scope, find_scope, named_scope
+from resolverd.cluster.rights import CLUSTER_DNS_NAMESPACE, Scope, find_scope, missing_forwards, named_scope
 from resolverd.cluster.snapshot import Change, Key, Kind, Snapshot, Touched, differing, everything, fold
 from resolverd.cluster.watch import WATCHED, Reflector
 from resolverd.errors import ResolverdError
@@ -73,6 +73,8 @@ class Follower:
     events: int = 0
     load: Load = field(default_factory=Load)
     scope: Scope = field(default_factory=Scope)
+    missing_forwards: tuple[str, ...] = ()
+    """What may not be done of what port-forwards need, in words."""
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     """The lists are in: what is known is no older than the watches."""
     context_note: str = ""
@@ -169,8 +171,12 @@ class Follower:
             try:
                 await self._settle_scope(client)
                 tasks = [asyncio.create_task(reflector.run(client)) for reflector in self._reflectors]
-                tasks.append(asyncio.create_task(self._find_ranges(client)))
-                done, _ = await asyncio.wait([waiting, *tasks[:-1]], return_when=asyncio.FIRST_COMPLETED)
+                following = tuple(tasks)
+                tasks += [
+                    asyncio.create_task(self._find_ranges(client)),
+                    asyncio.create_task(self._ask_forwards(client)),
+                ]
+                done, _ = await asyncio.wait([waiting, *following], return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
             finally:
@@ -188,6 +194,12 @@ class Follower:
         if found != self.told_ranges:
             self.told_ranges = found
             self._wake.set()
+
+    async def _ask_forwards(self, client: ApiClient) -> None:
+        try:
+            self.missing_forwards = await missing_forwards(client, self.scope)
+        except (ApiError, UnreachableError) as error:
+            log.debug("whether port-forwards are allowed: %s", error)
 
     # Which part of the cluster.
 
