@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from resolverd.cluster.follow import Follower
+from resolverd.dns.cluster_dns import cluster_dns_address
 from resolverd.settings import ClusterSettings
 
 
@@ -46,7 +47,7 @@ def checks(follower: Follower, tunnel: bool = False) -> Iterator[Check]:
         yield Check("objects", True, f"{follower.malformed} objects are malformed and left out; the log names them")
 
 
-def part(follower: Follower, settings: ClusterSettings) -> dict[str, Any]:
+def part(follower: Follower, settings: ClusterSettings, domain_source: str) -> dict[str, Any]:
     """Keys of the cluster's part of the status document, besides the contract's."""
     scope = follower.scope
     return {
@@ -63,7 +64,24 @@ def part(follower: Follower, settings: ClusterSettings) -> dict[str, Any]:
         else "auto",
         "missing-rights": list(scope.missing),
         "note": follower.context_note,
+        "domain-source": domain_source,
+        "dns-service": _dns_service(follower, settings),
+        "ranges": list(_ranges(follower, settings)),
     }
+
+
+def _dns_service(follower: Follower, settings: ClusterSettings) -> dict[str, str]:
+    if settings.dns_service != "auto":
+        return {"address": settings.dns_service, "source": "cluster.dns-service"}
+    address = cluster_dns_address(follower.snapshot)
+    return {"address": str(address or ""), "source": "service in kube-system" if address else "not found"}
+
+
+def _ranges(follower: Follower, settings: ClusterSettings) -> Iterator[dict[str, str]]:
+    told = set(follower.told_ranges)
+    said = "cluster.ranges" if settings.ranges is not None else "ServiceCIDR objects and nodes"
+    for net in follower.ranges:
+        yield {"net": str(net), "source": said if net in told else "addresses seen"}
 
 
 def _because(follower: Follower, settings: ClusterSettings) -> str:

@@ -108,6 +108,16 @@ def domain_or_auto(value: Any) -> str:
     return "auto" if value == "auto" else name(value)
 
 
+def address_or_auto(value: Any) -> str:
+    """An IP address in its canonical form, or ``auto``."""
+    if value == "auto":
+        return "auto"
+    address = address_of(text(value))
+    if address is None:
+        raise ValueError(f"{_shown(value)} is no IP address")
+    return str(address)
+
+
 def network(value: Any) -> str:
     """A CIDR or an address, in its canonical form."""
     try:

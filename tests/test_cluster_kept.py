@@ -229,7 +229,7 @@ async def test_ten_minutes_away_are_shown_and_every_name_is_there(tmp_path: Path
         one.clock.skew = 600.0
         (check,) = followed.checks(one)
         assert "10 min ago" in check.detail
-        assert followed.part(one, one.settings)["age"] >= 600
+        assert followed.part(one, one.settings, "")["age"] >= 600
         assert known(one.snapshot) == before
         await cluster.listen()
         await eventually(lambda: not one.is_away)
