@@ -40,7 +40,8 @@ def checks(follower: Follower, tunnel: bool = False) -> Iterator[Check]:
         yield Check("cluster", synced, "followed" if synced else "the first lists are on the way")
     scope = follower.scope
     if scope.missing:
-        yield Check("rights", True, f"follows {_followed(follower)}; may not {'; '.join(scope.missing)}", RBAC)
+        is_something = scope.namespaces is None or bool(scope.namespaces) or scope.follows_dns
+        yield Check("rights", is_something, f"follows {_followed(follower)}; may not {'; '.join(scope.missing)}", RBAC)
     if tunnel and follower.missing_forwards:
         yield Check("port-forward-rights", False, f"may not {'; '.join(follower.missing_forwards)}", RBAC)
     if follower.malformed:

@@ -229,7 +229,7 @@ class Follower:
         except (ApiError, UnreachableError) as error:
             self._rescope = False
             if isinstance(error, ApiError) and not self.snapshot.synced:
-                raise
+                raise next(iter(self.trouble.values()), error) from error  # what was refused first says more
             log.warning("which rights there are: %s", error)
             if self._reflectors:
                 return
