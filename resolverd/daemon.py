@@ -9,7 +9,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Container, Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ from resolverd.config import Loaded
 from resolverd.dns.rules import DnsConfig
 from resolverd.dns_policy import host_servers, make_dns_config
 from resolverd.errors import ResolverdError
-from resolverd.feed import Ask, Feed, Outdated, Reach, Report, Routable, Unauthorized
+from resolverd.feed import Ask, Feed, FoundDomain, Outdated, Reach, Report, Routable, Unauthorized
 from resolverd.host import HostDns, ResolverBackend, Server
 from resolverd.lookout import Lookout
-from resolverd.names import Network
+from resolverd.names import Network, address_of
 from resolverd.plan import ClusterFacts, HostPlan, make
 from resolverd.reconcile import Reconciler
 from resolverd.reload import Reloading
@@ -75,7 +75,10 @@ class Daemon:
         self._since = time.time()
         self._stopping = asyncio.Event()
         self._plan = HostPlan()
-        self._planned_ranges: tuple[Network, ...] = ()
+        self._planned: tuple[tuple[Network, ...], str, bool] = ((), "", False)
+        """Ranges, domain, and whether it is looked for, as the plan last had them."""
+        self._found_domain = ""
+        """The cluster's domain as its DNS service has it."""
         self._reports: dict[str, dict[str, Any]] = {"dns": {"queries": 0, "rcodes": {}}, "tunnel": {}}
         self._silent: set[str] = set()
         """Workers that did not answer when they were last asked."""
@@ -117,7 +120,7 @@ class Daemon:
     async def status(self) -> dict[str, Any]:
         await self._ask_workers()
         context, snapshot = self._follower.context, self._follower.snapshot
-        probes = probe.candidates(snapshot, context.namespace, self._domain) if context else ()
+        probes = probe.candidates(snapshot, context.namespace, self._domain[0]) if context else ()
         return status.document(
             Parts(
                 version=__version__,
@@ -133,10 +136,10 @@ class Daemon:
                 cluster=ClusterPart(
                     context.name if context else "",
                     shown(context.access.server) if context else "",
-                    self._domain,
+                    self._domain[0],
                     snapshot,
                     self._follower.last_event,
-                    followed.part(self._follower, self._settings.cluster),
+                    followed.part(self._follower, self._settings.cluster, self._domain[1]),
                 ),
                 dns={"listen": [str(self._host.listening.server)], **self._reports["dns"]},
                 tunnel=self._tunnel_part(),
@@ -238,7 +241,8 @@ class Daemon:
         for worker in self._workers():
             worker.tell(Feed(changes, snapshot.synced, snapshot.serial))
         # Namespaces and ranges are the plan's matter; services are not.
-        if touched.namespaces or touched.synced or self._planned_ranges != self._follower.ranges:
+        known = (self._follower.ranges, self._domain[0], self._wants_domain)
+        if touched.namespaces or touched.synced or self._planned != known:
             self._replan()
         if touched.synced:
             gc.freeze()  # what stays has no cycles, and looking through it for some would take long
@@ -250,6 +254,10 @@ class Daemon:
             self._told[message.worker].set()
         elif isinstance(message, Outdated):
             self._reconciler.flush()
+        elif isinstance(message, FoundDomain):
+            log.info("the cluster's DNS service says that its domain is %s", message.domain)
+            self._found_domain = message.domain
+            self._replan()
         elif isinstance(message, Unauthorized):
             self._follower.renew()
 
@@ -265,7 +273,7 @@ class Daemon:
         if context is None or not self._follower.snapshot.synced:
             return
         facts = ClusterFacts(
-            domain=self._domain,
+            domain=self._domain[0],
             ranges=self._follower.ranges,
             observed=self._follower.observed,
             namespace=context.namespace,
@@ -273,7 +281,7 @@ class Daemon:
             link=host.device.name if host.device else "",
             api_servers=self._follower.api_servers,
         )
-        self._planned_ranges = facts.ranges
+        self._planned = (facts.ranges, facts.domain, self._wants_domain)
         before, snapshot = self._plan, self._follower.snapshot
         self._plan = make(self._settings, snapshot, self._reconciler.capabilities, facts, host.suffixes)
         if self._lookout.evidence:
@@ -289,15 +297,21 @@ class Daemon:
         return host_servers(self._reconciler.capabilities, self._host.listening.server)
 
     def _dns_config(self) -> DnsConfig:
-        capabilities = self._reconciler.capabilities
-        return make_dns_config(
+        capabilities, followed_only = self._reconciler.capabilities, self._follower.scope.namespaces
+        config = make_dns_config(
             self._settings.dns,
             self._plan,
             # For other hosts nobody is asked unless the settings say whom: an open resolver is a weapon (RFC 5358).
             replace(capabilities, nameservers=()) if self._host.is_exposed else capabilities,
-            domain=self._domain,
+            domain=self._domain[0],
             ranges=self._follower.ranges,
             server=self._host.listening.server,
+        )
+        return replace(
+            config,
+            watched=None if followed_only is None else frozenset(followed_only),
+            cluster_dns=address_of(self._settings.cluster.dns_service),
+            wants_domain=self._wants_domain,
         )
 
     def _everything(self) -> Feed:
@@ -307,9 +321,21 @@ class Daemon:
     # What status shows.
 
     @property
-    def _domain(self) -> str:
+    def _domain(self) -> tuple[str, str]:
+        """The cluster's DNS domain, and who says so."""
         named = self._settings.cluster.domain
-        return DOMAIN if named == "auto" else named
+        if named != "auto":
+            return named, "cluster.domain"
+        if self._follower.domain:
+            return self._follower.domain, "ConfigMap kube-system/coredns"
+        if self._found_domain:
+            return self._found_domain, "the cluster's DNS service"
+        return DOMAIN, "assumed"
+
+    @property
+    def _wants_domain(self) -> bool:
+        """Whether the cluster's DNS service is to be asked: where nobody else said."""
+        return self._domain[1] == "assumed" and self._follower.knows_domain
 
     def _tunnel_part(self) -> dict[str, Any]:
         device = self._host.device
@@ -321,7 +347,7 @@ class Daemon:
 
     def _checks(self) -> Iterator[Check]:
         yield self._reloading.check()
-        yield from followed.checks(self._follower)
+        yield from followed.checks(self._follower, self._settings.tunnel.enabled)
         reconciler = self._reconciler
         error, in_force = reconciler.trouble, reconciler.in_force.is_set()
         detail = error.why if error else "in force" if in_force else "not yet told"

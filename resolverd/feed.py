@@ -69,6 +69,13 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundDomain:
+    """From the DNS worker: what the cluster's DNS service says that its domain is."""
+
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """From a worker, once: it serves."""
 

@@ -9,13 +9,14 @@ from typing import Any
 from resolverd.check import Check
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.snapshot import Kind
+from resolverd.dns.cluster_dns import cluster_dns_address
 from resolverd.settings import ClusterSettings
 
 RBAC = "resolverd rbac prints the role that is needed"
 
 
-def checks(follower: Follower) -> Iterator[Check]:
-    """Whether the cluster is followed, and whether that is all of it."""
+def checks(follower: Follower, tunnel: bool = False) -> Iterator[Check]:
+    """Whether the cluster is followed, whether that is all of it, and whether a ``tunnel`` into it is allowed."""
     trouble = next((error for kind, error in follower.trouble.items() if not kind.startswith(Kind.POD)), None)
     fix = trouble.fix if trouble else ""
     if follower.is_away:
@@ -29,7 +30,10 @@ def checks(follower: Follower) -> Iterator[Check]:
         yield Check("cluster", synced, "followed" if synced else "the first lists are on the way")
     scope = follower.scope
     if scope.missing:
-        yield Check("rights", True, f"follows {_followed(follower)}; may not {'; '.join(scope.missing)}", RBAC)
+        is_something = scope.namespaces is None or bool(scope.namespaces) or scope.follows_dns
+        yield Check("rights", is_something, f"follows {_followed(follower)}; may not {'; '.join(scope.missing)}", RBAC)
+    if tunnel and follower.missing_forwards:
+        yield Check("port-forward-rights", False, f"may not {'; '.join(follower.missing_forwards)}", RBAC)
     pods = follower.pods
     lacking = next((error for kind, error in follower.trouble.items() if kind.startswith(Kind.POD)), None)
     if pods.are_wanted:
@@ -39,7 +43,7 @@ def checks(follower: Follower) -> Iterator[Check]:
         yield Check("objects", True, f"{follower.malformed} objects are malformed and left out; the log names them")
 
 
-def part(follower: Follower, settings: ClusterSettings) -> dict[str, Any]:
+def part(follower: Follower, settings: ClusterSettings, domain_source: str) -> dict[str, Any]:
     """Keys of the cluster's part of the status document, besides the contract's."""
     scope = follower.scope
     return {
@@ -56,7 +60,24 @@ def part(follower: Follower, settings: ClusterSettings) -> dict[str, Any]:
         else "auto",
         "missing-rights": list(scope.missing),
         "note": follower.context_note,
+        "domain-source": domain_source,
+        "dns-service": _dns_service(follower, settings),
+        "ranges": list(_ranges(follower, settings)),
     }
+
+
+def _dns_service(follower: Follower, settings: ClusterSettings) -> dict[str, str]:
+    if settings.dns_service != "auto":
+        return {"address": settings.dns_service, "source": "cluster.dns-service"}
+    address = cluster_dns_address(follower.snapshot)
+    return {"address": str(address or ""), "source": "service in kube-system" if address else "not found"}
+
+
+def _ranges(follower: Follower, settings: ClusterSettings) -> Iterator[dict[str, str]]:
+    told = set(follower.told_ranges)
+    said = "cluster.ranges" if settings.ranges is not None else "ServiceCIDR objects and nodes"
+    for net in follower.ranges:
+        yield {"net": str(net), "source": said if net in told else "addresses seen"}
 
 
 def _because(follower: Follower, settings: ClusterSettings) -> str:

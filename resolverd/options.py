@@ -140,6 +140,15 @@ def _namespace(value: Any) -> str:
     return str(value)
 
 
+def _address_or_auto(value: Any) -> str:
+    if value == "auto":
+        return "auto"
+    address = address_of(_text(value))
+    if address is None:
+        raise ValueError(f"{_shown(value)} is no IP address")
+    return str(address)
+
+
 def _network(value: Any) -> str:
     try:
         meant = ip_network(_text(value).replace("%", "no zone"), strict=False)
@@ -159,6 +168,8 @@ name_or_address = Check(_name_or_address, {"type": "string", "minLength": 1, "ma
 """A whole domain name, as :data:`name` has it, or an IP address in its canonical form."""
 namespace = Check(_namespace, {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"})
 domain_or_auto = Check(lambda value: "auto" if value == "auto" else _name(value), name.schema)
+address_or_auto = Check(_address_or_auto, {"type": "string", "pattern": "^(auto|[0-9A-Fa-f:.]+)$"})
+"""An IP address in its canonical form, or ``auto``."""
 network = Check(_network, {"type": "string", "pattern": r"^[0-9A-Fa-f:.]+(/[0-9.]{1,15})?$"})
 """A CIDR or an address, in its canonical form."""
 

@@ -32,7 +32,11 @@ class ClusterSettings:
     namespaces: tuple[str, ...] = _option(
         (), options.each(options.namespace), "namespaces to watch; empty: every one you may list"
     )
-    domain: str = _option("auto", options.domain_or_auto, "the cluster's DNS domain; auto: cluster.local")
+    domain: str = _option("auto", options.domain_or_auto, "the cluster's DNS domain; auto: found out")
+    ranges: tuple[str, ...] | None = _option(
+        None, options.auto_or_each(options.network), "the cluster's own networks; auto: found out"
+    )
+    dns_service: str = _option("auto", options.address_or_auto, "the cluster IP of its DNS service; auto: found out")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ needed=(
     "dbus-daemon dbus-daemon dbus"
     "dbus-send dbus-bin dbus"
     "dig bind9-dnsutils dnsutils"
+    "openssl openssl"
     "curl curl"
     "nft nftables"
     "openssl openssl"

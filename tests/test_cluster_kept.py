@@ -19,10 +19,10 @@ import pytest
 from fakes import eventually
 from hypothesis import given
 from hypothesis import strategies as st
-from watch_soak import known, service, truth
+from watch_soak import known, read_here, service, truth
 
 from resolverd import followed
-from resolverd.cluster import backoff, follow, objects
+from resolverd.cluster import backoff, follow, kubeconfig, objects
 from resolverd.cluster.access import Access
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kept import LONGEST, Kept
@@ -171,6 +171,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "KEEP_FIRST", 0.0)
     monkeypatch.setattr(follow, "KEEP_PAUSE", 0.05)
     monkeypatch.setattr(follow, "AWAY", 0.05)
+    monkeypatch.setattr(kubeconfig, "load", read_here)
 
 
 @dataclasses.dataclass
@@ -233,7 +234,7 @@ async def test_ten_minutes_away_are_shown_and_every_name_is_there(tmp_path: Path
         one.clock.skew = 600.0
         (check,) = followed.checks(one)
         assert "10 min ago" in check.detail
-        assert followed.part(one, one.settings)["age"] >= 600
+        assert followed.part(one, one.settings, "")["age"] >= 600
         assert known(one.snapshot) == before
         await cluster.listen()
         await eventually(lambda: not one.is_away)

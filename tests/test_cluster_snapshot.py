@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolverd.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Service, ServicePort
-from resolverd.cluster.snapshot import Change, Kind, Snapshot, fold, key_of
+from resolverd.cluster.snapshot import Change, Kind, Snapshot, differing, fold, key_of
 
 SHOP = Namespace("shop")
 WEB = Service("shop", "web", "ClusterIP", ("10.96.0.7",), False, "", (ServicePort("http", "TCP", 80, 8080),))
@@ -71,3 +71,13 @@ def test_the_groups_always_equal_the_slices(batches: list[list[Change]]) -> None
         snapshot, _ = fold(snapshot, batch)
         grouped = sorted((key, item.name) for key, items in snapshot.by_service.items() for item in items)
         assert grouped == sorted((item.service_key, item.name) for item in snapshot.slices.values())
+
+
+def test_what_is_listed_again_is_no_news() -> None:
+    changes = [put(Kind.NAMESPACE, SHOP), put(Kind.SERVICE, WEB), put(Kind.SLICE, WEB_1)]
+    before, _ = fold(Snapshot(), changes)
+    gone = Change(Kind.SERVICE, ("shop", "never"), None)
+    news = put(Kind.SERVICE, replace(WEB, cluster_ips=("10.96.0.99",)))
+    assert differing(before, [*changes, gone]) == ()
+    assert differing(before, [*changes, news]) == (news,)
+    assert differing(before, [Change(Kind.NAMESPACE, ("", "shop"), None)]) != ()

@@ -15,7 +15,9 @@ import yaml
 from tls_front import Authority, TlsFront
 
 from resolverd.cluster import objects
+from resolverd.cluster.access import Access
 from resolverd.cluster.follow import Follower
+from resolverd.cluster.kubeconfig import Invoker, KubeContext
 from resolverd.cluster.snapshot import Snapshot
 from resolverd.demo.cluster import DemoCluster, Traits
 from resolverd.demo.faults import Mischief
@@ -39,6 +41,15 @@ def known(snapshot: Snapshot) -> dict[str, set[Any]]:
         "services": set(snapshot.services.values()),
         "slices": set(snapshot.slices.values()),
     }
+
+
+async def read_here(setting: str, context: str, scratch: Path, who: Invoker | None = None) -> KubeContext:
+    """``kubeconfig.load`` for a plain file with tokens, without the process that loads credentials."""
+    document = yaml.safe_load(await asyncio.to_thread(Path(setting).read_text))
+    found = document["contexts"][0]
+    token = document["users"][0]["user"].get("token", "")
+    access = Access(document["clusters"][0]["cluster"]["server"], f"Bearer {token}" if token else "")
+    return KubeContext(found["name"], found["context"]["namespace"], access)
 
 
 @dataclass

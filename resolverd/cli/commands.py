@@ -132,6 +132,20 @@ def query(name: str, type: str, state_dir: str | None, server: str | None) -> in
 
 
 @cli.command()
+@_common
+def rbac(**options: Any) -> int:
+    """Print the least role that is needed.
+
+    A ClusterRole, or with namespaces in the settings a Role for each, as YAML for kubectl.
+    """
+    from resolverd import config
+    from resolverd.cli.rbac import text
+
+    click.echo(text(config.load(options["config"] or "", given_flags(options)).settings), nl=False)
+    return 0
+
+
+@cli.command()
 @click.option("--objects", metavar="DIR", type=click.Path(path_type=Path), help="YAML files with your own objects.")
 @click.option("--shell/--no-shell", default=None, help="End in a shell inside; default: when there is a terminal.")
 @click.option("--cluster-only", is_flag=True, help="Only the cluster's API, on loopback; needs no root.")

@@ -8,19 +8,20 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from resolverd.cluster.access import Access, shown
 from resolverd.cluster.client import ApiClient, ApiError, Load, UnreachableError
+from resolverd.cluster.corefile import domain_of
 from resolverd.cluster.kept import Kept
 from resolverd.cluster.kubeconfig import Invoker, KubeContext
 from resolverd.cluster.login import Login
 from resolverd.cluster.objects import Namespace
 from resolverd.cluster.pods import PodWatch
 from resolverd.cluster.ranges import Seen, discover
-from resolverd.cluster.rights import CLUSTER_DNS_NAMESPACE, Scope, find_scope, named_scope
+from resolverd.cluster.rights import CLUSTER_DNS_NAMESPACE, Scope, find_scope, missing_forwards, named_scope
 from resolverd.cluster.snapshot import Change, Key, Kind, Snapshot, Touched, differing, everything, fold
 from resolverd.cluster.watch import WATCHED, Reflector
 from resolverd.errors import ResolverdError
@@ -63,6 +64,10 @@ class Follower:
     """The cluster's own, as far as they are known."""
     told_ranges: tuple[Network, ...] = ()
     """What the cluster itself says they are."""
+    domain: str = ""
+    """The cluster's DNS domain as CoreDNS is configured with it; empty: not told."""
+    knows_domain: bool = False
+    """Whether that was looked for."""
     api_servers: tuple[Address, ...] = ()
     """Addresses through which the API server is reached: its own, or the proxy's."""
     trouble: dict[str, ResolverdError] = field(default_factory=dict)
@@ -74,6 +79,8 @@ class Follower:
     events: int = 0
     load: Load = field(default_factory=Load)
     scope: Scope = field(default_factory=Scope)
+    missing_forwards: tuple[str, ...] = ()
+    """What may not be done of what port-forwards need, in words."""
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     """The lists are in, but the pods': what is known is no older than the watches."""
     context_note: str = ""
@@ -85,6 +92,7 @@ class Follower:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
     """The session has to be another one, or the reflectors."""
+    _facts_changed: bool = False
     _rescope: bool = False
     """Whether to ask which part of the cluster may be followed."""
     _rescoped: float = 0.0
@@ -153,6 +161,7 @@ class Follower:
             for reflector in (*self._reflectors, *self.pods.reflectors):
                 reflector.version = ""
             self.told_ranges, self._seen, self._rescope = (), Seen(), self.scope.is_partial
+            self.domain, self.knows_domain, self._facts_changed = "", False, True
         self.api_servers = await _addresses(context.access)
         self.on_context(context)
         if self._client is None or not self._client.renew(context.access):
@@ -174,8 +183,12 @@ class Follower:
                 tasks = [asyncio.create_task(reflector.run(client)) for reflector in self._reflectors]
                 self.pods.cover(self.scope.namespaces or ("",))
                 tasks.append(asyncio.create_task(self.pods.run(client)))
-                tasks.append(asyncio.create_task(self._find_ranges(client)))
-                done, _ = await asyncio.wait([waiting, *tasks[:-1]], return_when=asyncio.FIRST_COMPLETED)
+                following = tuple(tasks)
+                tasks += [
+                    asyncio.create_task(self._find_ranges(client)),
+                    asyncio.create_task(self._ask_forwards(client)),
+                ]
+                done, _ = await asyncio.wait([waiting, *following], return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
             finally:
@@ -186,13 +199,24 @@ class Follower:
 
     async def _find_ranges(self, client: ApiClient) -> None:
         try:
-            found = await discover(client)
+            found, self.domain = await asyncio.gather(self._ranges(client), domain_of(client))
         except UnreachableError as error:
-            log.debug("ranges: %s", error)
+            log.debug("facts of the cluster: %s", error)
             return
-        if found != self.told_ranges:
-            self.told_ranges = found
-            self._wake.set()
+        self.told_ranges, self.knows_domain = found, True
+        self._facts_changed = True
+        self._wake.set()
+
+    async def _ranges(self, client: ApiClient) -> tuple[Network, ...]:
+        if self.settings.ranges is not None:
+            return tuple(ip_network(text) for text in self.settings.ranges)
+        return await discover(client)
+
+    async def _ask_forwards(self, client: ApiClient) -> None:
+        try:
+            self.missing_forwards = await missing_forwards(client, self.scope)
+        except (ApiError, UnreachableError) as error:
+            log.debug("whether port-forwards are allowed: %s", error)
 
     # Which part of the cluster.
 
@@ -210,7 +234,7 @@ class Follower:
         except (ApiError, UnreachableError) as error:
             self._rescope = False
             if isinstance(error, ApiError) and not self.snapshot.synced:
-                raise
+                raise next(iter(self.trouble.values()), error) from error  # what was refused first says more
             log.warning("which rights there are: %s", error)
             if self._reflectors:
                 return
@@ -279,10 +303,12 @@ class Follower:
             listed = listed and all(reflector.listed for reflector in self._reflectors if self._counts(reflector))
             synced = listed or self.snapshot.synced
             self.snapshot, touched = fold(self.snapshot, changes, synced=synced, serial=self._serial())
-            before = self.ranges
-            if self._seen.look(changes) or self.told_ranges is not self._seen.asked:
-                self.ranges = self.told_ranges + self._seen.outside(self.told_ranges)
-            if touched or before != self.ranges:
+            learned, self._facts_changed = self._facts_changed, False
+            if self._seen.look(changes) or learned:
+                seen = self._seen.outside(self.told_ranges) if self.settings.ranges is None else ()
+                self.ranges = self.told_ranges + seen
+                learned = True
+            if touched or learned:
                 self.on_change(changes, touched)
             if listed:
                 self.synced.set()

@@ -49,8 +49,6 @@ class Seen:
         self._blocks: set[Network] = set()
         self._texts: set[str] = set()
         """Beginnings of IPv4 addresses whose block is known: most addresses need not be looked at closely."""
-        self.asked: tuple[Network, ...] | None = None
-        """What :meth:`outside` was last asked with."""
 
     def look(self, changes: Iterable[Change]) -> bool:
         """Learn from new and changed objects; whether there was anything to learn."""
@@ -69,7 +67,6 @@ class Seen:
 
     def outside(self, known: tuple[Network, ...]) -> tuple[Network, ...]:
         """The blocks that no ``known`` range covers, in order."""
-        self.asked = known
         found = [block for block in self._blocks if not any(_covers(net, block) for net in known)]
         return tuple(sorted(found, key=lambda net: (net.version, net)))
 

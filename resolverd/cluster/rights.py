@@ -43,6 +43,7 @@ PODS = Need("", "pods", ("list", "watch"))
 PORT_FORWARD = Need("", "pods/portforward", ("get", "create"))
 """A websocket is a GET; since Kubernetes 1.35 it needs the right to create as well."""
 
+_FOLLOWED = (SERVICES, SLICES)
 EVERYWHERE = "in the whole cluster"
 
 
@@ -101,12 +102,28 @@ async def find_scope(client: ApiClient, own: str) -> Scope:
 
 async def named_scope(client: ApiClient, namespaces: tuple[str, ...]) -> Scope:
     """``namespaces`` as the settings name them, and the cluster's DNS service where we may."""
-    follows_dns = CLUSTER_DNS_NAMESPACE not in namespaces
+    if CLUSTER_DNS_NAMESPACE in namespaces:
+        return Scope(namespaces, lists_namespaces=False)
+    where = f"in {CLUSTER_DNS_NAMESPACE}, for the names of other namespaces"
     try:
-        follows_dns = follows_dns and CLUSTER_DNS_NAMESPACE in await _allowed(client, [CLUSTER_DNS_NAMESPACE])
+        lacking = await asyncio.gather(*(missing_verbs(client, need, CLUSTER_DNS_NAMESPACE) for need in _FOLLOWED))
     except ApiError:
-        follows_dns = False
-    return Scope(namespaces, lists_namespaces=False, follows_dns=follows_dns)
+        lacking = [need.verbs for need in _FOLLOWED]
+    missing = tuple(need.named(verbs, where) for need, verbs in zip(_FOLLOWED, lacking, strict=True) if verbs)
+    return Scope(namespaces, lists_namespaces=False, follows_dns=not missing, missing=missing)
+
+
+async def missing_forwards(client: ApiClient, scope: Scope) -> tuple[str, ...]:
+    """What lacks to open port-forwards where ``scope`` says, in words. Raises ApiError and UnreachableError."""
+    if scope.namespaces is None:
+        wheres = {"": EVERYWHERE}
+    else:
+        dns = (CLUSTER_DNS_NAMESPACE,) if scope.follows_dns else ()
+        wheres = {name: f"in {name}" for name in (*scope.namespaces[:AT_ONCE], *dns)}
+    lacking = await asyncio.gather(*(missing_verbs(client, PORT_FORWARD, name) for name in wheres))
+    return tuple(
+        PORT_FORWARD.named(verbs, where) for where, verbs in zip(wheres.values(), lacking, strict=True) if verbs
+    )
 
 
 async def _allowed(client: ApiClient, namespaces: Iterable[str]) -> list[str]:
@@ -128,11 +145,11 @@ async def _may_follow(client: ApiClient, namespace: str) -> bool:
     status = mapping((await client.post(RULES_REVIEWS, {**head, "spec": {"namespace": namespace}})).get("status"))
     rules = status.get("resourceRules")
     found = [mapping(rule) for rule in (rules if isinstance(rules, list) else ())]
-    if all(_grants(found, need, verb) for need in (SERVICES, SLICES) for verb in need.verbs):
+    if all(_grants(found, need, verb) for need in _FOLLOWED for verb in need.verbs):
         return True
     if not status.get("incomplete"):
         return False
-    lacking = [await missing_verbs(client, need, namespace) for need in (SERVICES, SLICES)]
+    lacking = [await missing_verbs(client, need, namespace) for need in _FOLLOWED]
     return not any(lacking)
 
 

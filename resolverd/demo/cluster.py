@@ -199,6 +199,9 @@ class DemoCluster:
             await self._site.stop()
             self._site = None
         self.faults.drop_streams()
+        for connection in self._runner.server.connections if self._runner.server else ():
+            if connection.transport is not None:
+                connection.transport.abort()  # those that are idle would be used again
 
     async def close(self) -> None:
         """Stop everything; idempotent."""

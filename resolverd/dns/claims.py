@@ -43,6 +43,8 @@ def claim_of(name: Labels, config: DnsConfig) -> Claim:
     included = longest_suffix(name, config.includes)
     if _is_excluded(name, zone, included, config):
         return Claim(is_settled=True)
+    if zone is not None and not _is_watched(zone, config):
+        return Claim(zone if zone.kind is Kind.REVERSE else None, Elsewhere.CLUSTER)
     if zone is not None and zone.is_whole and (not included or _is_known_whole(name, zone)):
         return Claim(zone, None)
     return Claim(zone, Elsewhere.CLUSTER if included else Elsewhere.UPSTREAM)
@@ -58,6 +60,15 @@ def _is_excluded(name: Labels, zone: Zone | None, included: int, config: DnsConf
         return True
     excluded = longest_suffix(name, config.excluded_suffixes)
     return excluded > included and excluded >= (zone.depth if zone else 0)
+
+
+def _is_watched(zone: Zone, config: DnsConfig) -> bool:
+    """Whether all that may be in ``zone`` is known to us: somebody may have rights in a few namespaces only."""
+    if config.watched is None or zone.kind is Kind.MAPPED:
+        return True
+    if zone.kind is Kind.REVERSE:
+        return not zone.is_whole
+    return len(zone.rest) < 2 or zone.rest[-1] not in ("svc", "pod") or zone.rest[-2] in config.watched
 
 
 def _is_known_whole(name: Labels, zone: Zone) -> bool:

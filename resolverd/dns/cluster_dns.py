@@ -32,7 +32,14 @@ class ClusterDns:
 
     is_near = True
 
-    def __init__(self, snapshot: Callable[[], Snapshot], holds: HoldsClient, port: int = PORT) -> None:
+    def __init__(
+        self,
+        snapshot: Callable[[], Snapshot],
+        holds: HoldsClient,
+        port: int = PORT,
+        configured: Callable[[], Address | None] = lambda: None,
+    ) -> None:
+        self._configured = configured
         self._snapshot = snapshot
         self._holds = holds
         self._port = port
@@ -43,7 +50,7 @@ class ClusterDns:
 
     async def ask(self, query: bytes, *, tcp: bool) -> bytes:
         """The reply to ``query``, over TCP in any case: the tunnel carries nothing else. Raises OSError."""
-        address = cluster_dns_address(self._snapshot())
+        address = self._configured() or cluster_dns_address(self._snapshot())
         if address is None:
             raise ConnectionRefusedError("the cluster has no DNS service")
         routed = asyncio.Event()

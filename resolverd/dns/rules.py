@@ -26,6 +26,12 @@ class DnsConfig:
     domain: str = "cluster.local"
     namespaces: frozenset[str] = frozenset()
     """Namespaces whose short names (``svc.ns``) are ours; the short names of a withheld one are nobody's."""
+    watched: frozenset[str] | None = None
+    """Namespaces whose services we know; what is in another is the cluster's DNS service's to say. None: all."""
+    cluster_dns: Address | None = None
+    """The cluster's DNS service; None: the Snapshot tells."""
+    wants_domain: bool = False
+    """Whether the domain is to be found out from the cluster's DNS service."""
     ranges: tuple[Network, ...] = ()
     """The cluster's own addresses: reverse questions inside them are ours to deny."""
     ttl: int = 5

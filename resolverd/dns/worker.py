@@ -17,11 +17,12 @@ import socket
 
 from resolverd import logs
 from resolverd.channel import Channel
-from resolverd.feed import Ask, Feed, Outdated, Ready, parts
+from resolverd.feed import Ask, Feed, FoundDomain, Outdated, Ready, parts
 from resolverd.reporting import Reporter
 
 from .cluster_dns import ClusterDns
 from .dispatch import Dispatcher
+from .domain import find_domain
 from .forward import Forwarder
 from .holds_client import HoldsClient
 from .responder import Responder
@@ -80,13 +81,31 @@ async def _receive(channel: Channel, responder: Responder, forwarder: Forwarder,
             log.error("not for the DNS process: %s", type(message).__name__)
 
 
+def _cluster_dns(responder: Responder, holds: HoldsClient | None) -> tuple[ClusterDns, ...]:
+    if holds is None:
+        return ()
+    return (ClusterDns(lambda: responder.index.snapshot, holds, configured=lambda: responder.config.cluster_dns),)
+
+
+async def _find_domain(channel: Channel, responder: Responder, cluster: tuple[ClusterDns, ...]) -> None:
+    """Find the cluster's domain out, where that is wanted and a tunnel leads there."""
+    while cluster:
+        await asyncio.sleep(1)
+        if responder.config.wants_domain:
+            found = await find_domain(
+                cluster[0], lambda: responder.index.snapshot, lambda: responder.config.cluster_dns
+            )
+            await channel.send(FoundDomain(found))
+            return
+
+
 async def serve(channel: Channel, udp: list[socket.socket], tcp: list[socket.socket], holds: int | None) -> None:
     """Serve until the channel ends."""
     responder = Responder()
     dispatcher = Dispatcher(responder)
     if holds is not None:
         dispatcher.holds = HoldsClient(socket.socket(fileno=holds), responder.memo.clear)
-    cluster = (ClusterDns(lambda: responder.index.snapshot, dispatcher.holds),) if dispatcher.holds else ()
+    cluster = _cluster_dns(responder, dispatcher.holds)
     forwarder = dispatcher.forwarder = Forwarder(cluster, responder.probes)
     datagrams = [UdpServer(bound, dispatcher) for bound in udp]
     streams = []
@@ -96,12 +115,14 @@ async def serve(channel: Channel, udp: list[socket.socket], tcp: list[socket.soc
     await channel.send(Ready("dns"))
     reporter = Reporter("dns", channel, lambda: report(responder, forwarder, sum(each.lost for each in datagrams)))
     reporting = asyncio.create_task(reporter.run())
+    finding = asyncio.create_task(_find_domain(channel, responder, cluster))
     try:
         await _receive(channel, responder, forwarder, reporter)
     finally:
-        reporting.cancel()
-        with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-            await reporting
+        for task in (reporting, finding):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                await task
         for server in datagrams:
             server.close()
         for stream in streams:

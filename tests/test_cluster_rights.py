@@ -1,0 +1,235 @@
+"""What we may do, what we need, and what happens where the two differ: against the demo cluster's rights."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from commands import resolverd
+from dns_cluster import CONFIG, ask, index_of
+from fakes import eventually
+from test_dns_claims import shown
+from watch_soak import known, read_here, truth
+
+from resolverd import followed
+from resolverd.cli.rbac import documents
+from resolverd.cluster import backoff, kubeconfig
+from resolverd.cluster.access import Access
+from resolverd.cluster.client import ApiClient, ApiError
+from resolverd.cluster.follow import Follower
+from resolverd.cluster.rights import Scope, find_scope, named_scope
+from resolverd.demo.cluster import DemoCluster, Traits
+from resolverd.demo.rights import Rule, User
+from resolverd.dns.claims import claim_of
+from resolverd.names import labels
+from resolverd.settings import ClusterSettings, DnsSettings, Settings, TunnelSettings
+
+FOLLOW = frozenset({"list", "watch"})
+BOTH = frozenset({"services", "endpointslices"})
+
+
+def user(*rules: tuple[str, str, str]) -> User:
+    """(verbs, resources, namespaces), each separated by blanks."""
+    return User("ada", tuple(Rule(*(frozenset(part.split()) for part in rule)) for rule in rules))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff, "PAUSES", (0.01, 0.1))
+    monkeypatch.setattr(kubeconfig, "load", read_here)
+
+
+@asynccontextmanager
+async def cluster_of(one: User) -> AsyncIterator[tuple[DemoCluster, ApiClient]]:
+    async with (
+        DemoCluster(traits=Traits(tokens={"t": one})) as cluster,
+        ApiClient(Access(cluster.server, token="Bearer t")) as client,
+    ):
+        yield cluster, client
+
+
+@asynccontextmanager
+async def followed_by(one: User, folder: Path, **settings: Any) -> AsyncIterator[tuple[DemoCluster, Follower]]:
+    async with cluster_of(one) as (cluster, _):
+        (folder / "kubeconfig").write_text(cluster.kubeconfig(token="t"))
+        cluster_settings = ClusterSettings(kubeconfig=str(folder / "kubeconfig"), **settings)
+        follower = Follower(cluster_settings, None, folder, lambda *_: None, lambda _: None)
+        task = asyncio.create_task(follower.run())
+        try:
+            await eventually(lambda: follower.synced.is_set() or task.done())
+            yield cluster, follower
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+ALL = ("list watch", "namespaces services endpointslices", "*")
+
+
+@pytest.mark.parametrize(
+    ("who", "expected"),
+    [
+        (user(ALL), Scope()),
+        (
+            user(("list watch", "services endpointslices", "*")),
+            Scope(None, False, False, ("list, watch namespaces in the whole cluster",)),
+        ),
+        (
+            user(("list", "namespaces", "*"), ("list watch", "services endpointslices", "rs payments kube-system")),
+            Scope(
+                ("kube-system", "payments", "rs"), False, True,
+                (
+                    "watch namespaces in the whole cluster",
+                    "list, watch services in the whole cluster",
+                    "list, watch endpointslices in the whole cluster",
+                ),
+            ),
+        ),
+        (user(("list", "services endpointslices", "shop")), Scope((), False, False)),
+    ],
+)  # fmt: skip
+async def test_the_most_that_may_be_followed_is_found(who: User, expected: Scope) -> None:
+    async with cluster_of(who) as (_, client):
+        found = await find_scope(client, "shop")
+        namespaces = None if found.namespaces is None else tuple(sorted(found.namespaces))
+        assert (namespaces, found.lists_namespaces) == (expected.namespaces, expected.lists_namespaces)
+        if expected.missing:
+            assert found.missing == expected.missing
+
+
+async def test_where_rules_cannot_be_listed_each_verb_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An authoriser that is a webhook says ``incomplete``."""
+    from resolverd.demo import server
+
+    def incomplete(*_: object) -> dict[str, Any]:
+        return {"status": {"resourceRules": [], "nonResourceRules": [], "incomplete": True}}
+
+    monkeypatch.setattr(server, "review_rules", incomplete)
+    async with cluster_of(user(("list watch", "services endpointslices", "shop"))) as (_, client):
+        assert (await find_scope(client, "shop")).namespaces == ("shop",)
+
+
+async def test_reviews_that_are_refused_are_an_error() -> None:
+    async with DemoCluster(traits=Traits(tokens={})) as cluster, ApiClient(Access(cluster.server)) as client:
+        with pytest.raises(ApiError, match="anonymous"):
+            await find_scope(client, "shop")
+        assert (await named_scope(client, ("shop",))).missing
+
+
+async def test_without_any_right_everything_is_the_cluster_s_to_say(tmp_path: Path) -> None:
+    async with followed_by(user(), tmp_path) as (_, follower):
+        assert follower.synced.is_set()
+        assert follower.scope.namespaces == ()
+        check = next(check for check in followed.checks(follower) if check.id == "rights")
+        for resource in ("namespaces", "services", "endpointslices"):
+            assert f"list, watch {resource} in the whole cluster" in check.detail
+
+
+async def test_namespaces_are_known_by_their_services_where_they_may_not_be_listed(tmp_path: Path) -> None:
+    async with followed_by(user(("list watch", "services endpointslices", "*")), tmp_path) as (cluster, follower):
+        await eventually(lambda: known(follower.snapshot)["services"] == truth(cluster)["services"])
+        spaces = {raw["metadata"]["namespace"] for raw in cluster.objects("Service")}
+        assert set(follower.snapshot.namespaces) == spaces
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("web.shop.svc.cluster.local", "ours"),
+        ("web.rs.svc.cluster.local", "cluster"),
+        ("rs.svc.cluster.local", "cluster"),
+        ("1-2-3-4.rs.pod.cluster.local", "cluster"),
+        ("svc.cluster.local", "ours"),
+        ("cluster.local", "ours"),
+        ("5.0.96.10.in-addr.arpa", "ours then cluster"),
+        ("www.example.com", "upstream"),
+    ],
+)
+def test_names_of_namespaces_that_are_not_followed_are_the_cluster_s(name: str, expected: str) -> None:
+    assert shown(claim_of(labels(name), replace(CONFIG, watched=frozenset({"shop"})))) == expected
+
+
+def test_what_is_not_followed_is_never_denied() -> None:
+    """Without the tunnel nobody can ask the cluster's DNS service: then the name is not known to be missing."""
+    answer = ask("absent.rs.svc.cluster.local", "A", index_of(), replace(CONFIG, watched=frozenset()))
+    assert answer.rcode.name == "SERVFAIL"
+
+
+# What `resolverd rbac` prints.
+
+VARIANTS = {
+    "whole": Settings(tunnel=TunnelSettings(enabled=False)),
+    "tunnel": Settings(),
+    "some": Settings(cluster=ClusterSettings(namespaces=("shop", "rs"))),
+    "some without tunnel": Settings(
+        cluster=ClusterSettings(namespaces=("shop",)), tunnel=TunnelSettings(enabled=False)
+    ),
+}
+
+
+def rules_of(roles: Iterable[dict[str, Any]]) -> User:
+    rules = (
+        Rule(
+            frozenset(rule["verbs"]), frozenset(rule["resources"]), frozenset({role["metadata"].get("namespace", "*")})
+        )
+        for role in roles
+        for rule in role["rules"]
+    )
+    return User("ada", tuple(rules))
+
+
+async def complaints(one: User, settings: Settings, folder: Path) -> str:
+    """All that is said about what lacks; empty when nothing does."""
+    async with followed_by(one, folder, namespaces=settings.cluster.namespaces) as (cluster, follower):
+        await eventually(lambda: any("portforward" in path or "reviews" in path for _, path in cluster.asked))
+        await asyncio.sleep(0.05)
+        said = [
+            check.detail for check in followed.checks(follower, settings.tunnel.enabled) if check.fix or not check.ok
+        ]
+        for method, path in cluster.asked:
+            assert method == "GET" or "/selfsubject" in path, "nothing is ever written"
+        return "; ".join(said)
+
+
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+async def test_what_rbac_prints_is_enough_and_each_verb_of_it_is_needed(settings: Settings, tmp_path: Path) -> None:
+    roles = list(documents(settings))
+    assert await complaints(rules_of(roles), settings, tmp_path) == _expected_gap(settings)
+    for role in roles:
+        for rule in role["rules"]:
+            for verb in rule["verbs"]:
+                rule["verbs"].remove(verb)
+                said = await complaints(rules_of(copy.deepcopy(roles)), settings, tmp_path)
+                rule["verbs"].insert(0, verb)
+                (resource,) = rule["resources"]
+                assert verb in said, (role["metadata"], resource, verb, said)
+                assert resource.partition("/")[0] in said, (role["metadata"], resource, verb, said)
+
+
+def _expected_gap(settings: Settings) -> str:
+    """Without a tunnel nobody can ask the cluster's DNS service, so that the rights for it are not asked for."""
+    if settings.cluster.namespaces and not settings.tunnel.enabled:
+        where = "in kube-system, for the names of other namespaces"
+        missing = "; ".join(f"list, watch {resource} {where}" for resource in ("services", "endpointslices"))
+        return f"follows shop; may not {missing}"
+    return ""
+
+
+def test_verified_pod_records_need_pods() -> None:
+    (role,) = documents(Settings(dns=DnsSettings(pod_records="verified")))
+    assert {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]} in role["rules"]
+
+
+async def test_rbac_prints_yaml_that_kubectl_takes() -> None:
+    printed = await resolverd("rbac", "--namespace", "shop", "--no-tunnel")
+    assert printed.code == 0
+    (role,) = yaml.safe_load_all(printed.out)
+    assert (role["kind"], role["metadata"]["namespace"]) == ("Role", "shop")
+    assert [rule["resources"] for rule in role["rules"]] == [["services"], ["endpointslices"]]
