@@ -75,7 +75,7 @@ class Daemon:
         self._follower = Follower(settings.cluster, invoker(), host.scratch, self._on_change, self._on_context)
         self._reconciler = Reconciler(host.backend, lambda _: self._replan())
         self._holds = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._tunnel = self._tunnel_worker(host.device) if settings.tunnel.enabled and host.device else None
+        self._tunnel = self._tunnel_worker(host.device) if settings.tunnel.carries and host.device else None
         self._dns = self._dns_worker()
 
     async def run(self) -> None:
@@ -278,7 +278,9 @@ class Daemon:
     def _tunnel_part(self) -> dict[str, Any]:
         device = self._host.device
         never = [{"net": str(net), "reason": reason} for net, reason in self._plan.routes.never]
-        part: dict[str, Any] = {"device": device.name if device else "", "transport": "", "state": "off"}
+        direct = self._settings.tunnel.enabled and not self._settings.tunnel.carries
+        part: dict[str, Any] = {"device": device.name if device else ""}
+        part |= {"transport": "direct", "state": "direct"} if direct else {"transport": "", "state": "off"}
         part |= {"routes": [], "streams": 0}
         part["ranges"] = [{"net": str(net), "source": source} for net, source in self._plan.routes.sources]
         return {**part, "never-proxy": never, **self._reports["tunnel"]}
@@ -305,7 +307,7 @@ class Daemon:
 
 def _tunnel_check(state: str) -> Check:
     """Whether anything can be carried, by what the tunnel process says of itself."""
-    return Check("tunnel", state in ("ready", "direct", "starting"), state, "is the cluster up, and the VPN to it?")
+    return Check("tunnel", state in ("ready", "starting"), state, "is the cluster up, and the VPN to it?")
 
 
 def _first(errors: BaseExceptionGroup) -> BaseException:
