@@ -32,7 +32,7 @@ from resolverd.errors import one_line
 
 from .kernel_silence import keep_alive, silence_of
 from .pulse import Pulse
-from .transport import StreamBrokenError, TransportError
+from .transport import NoWayError, StreamBrokenError, TransportError
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,10 @@ class PortForward:
         try:
             async with asyncio.timeout(OPEN_LIMIT):
                 stream = await self._open(target)
+        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError, ValueError) as error:
+            # ValueError: a proxy of a kind that aiohttp does not speak.
+            self._pulse.hurry()
+            raise NoWayError(*self._failed(_reason(error)).args) from error
         except TimeoutError as error:
             self._pulse.hurry()
             raise self._failed(f"no answer within {OPEN_LIMIT:g} s", "see resolverd doctor") from error
@@ -90,7 +94,7 @@ class PortForward:
             raise self._not_forwarded(target, error.status) from error
         except ConnectionRefusedError:  # the pod's; what aiohttp cannot reach has errors of its own
             raise
-        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a proxy of a kind it does not speak
+        except (aiohttp.ClientError, OSError) as error:
             self._pulse.hurry()
             raise self._failed(_reason(error)) from error
         self._trouble = ""
