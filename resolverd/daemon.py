@@ -40,6 +40,9 @@ DOMAIN = "cluster.local"
 ASK_DEADLINE = 1.0
 """Seconds a worker has to say how it is when ``status`` is asked for; a healthy one takes a millisecond."""
 
+SERVER_INTERVAL = 15.0
+"""Seconds between two looks at where the API server is."""
+
 RESTART_ONLY = "changes under cluster, tunnel and daemon, of dns.suffix-list and of host.backend"
 
 
@@ -164,8 +167,16 @@ class Daemon:
         yield self._follower.run()
         yield self._dns.run()
         yield self._reconciler.run()
+        yield self._follow_server()
         if self._tunnel:
             yield self._tunnel.run()
+
+    async def _follow_server(self) -> None:
+        """Keep the addresses that are never routed in step with where the API server is."""
+        while True:
+            await asyncio.sleep(SERVER_INTERVAL)
+            if await self._follower.look_for_server():
+                self._replan()
 
     def _dns_worker(self) -> Worker:
         listening = self._host.listening

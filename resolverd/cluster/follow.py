@@ -32,6 +32,8 @@ REFRESH_EARLY = 60.0
 """Seconds before their end at which credentials are renewed."""
 REFRESH_PAUSE = 15.0
 """Shortest time between two renewals, in seconds: a refused credential must not become a hot loop."""
+MOST_SERVERS = 32
+"""Addresses of the API server that are remembered."""
 GATHER = 0.1
 """Seconds in which changes are gathered while the first lists come in; afterwards they are passed on at once."""
 
@@ -165,6 +167,20 @@ class Follower:
                 self.on_change(changes, touched)
             if synced:
                 self.synced.set()
+
+    async def look_for_server(self) -> bool:
+        """Ask the host's resolver again where the API server is; whether it has addresses that were not known.
+
+        Earlier ones stay for a while: a load balancer's name has other addresses each time it is asked for.
+        """
+        if self.context is None:
+            return False
+        found = await _addresses(self.context.access)
+        if set(found) <= set(self.api_servers):
+            return False
+        self.api_servers = tuple(dict.fromkeys((*found, *self.api_servers)))[:MOST_SERVERS]
+        log.info("the API server is at %s now", ", ".join(map(str, found)))
+        return True
 
     @property
     def observed(self) -> tuple[Network, ...]:
