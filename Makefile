@@ -6,7 +6,7 @@ export PYTHON
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## .venv/bin/resolverd and the system packages the rest needs (PYTHON=... chooses the interpreter)
@@ -39,6 +39,10 @@ bench: setup ## measurements, one script each: tests/bench/bench_*.py
 .PHONY: bench-dns
 bench-dns: setup ## answers a second beside dnsmasq, unbound and CoreDNS; latency beside a full tunnel (needs dnsperf)
 	@set -e; for script in tests/bench/bench_dns*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+.PHONY: bench-tunnel
+bench-tunnel: setup ## the tunnel beside a plain connection, in network namespaces (as root)
+	@$(BIN)/python tests/bench/bench_tunnel.py
 
 .PHONY: clean
 clean: ## the virtual environment and every cache

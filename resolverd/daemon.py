@@ -44,6 +44,9 @@ DOMAIN = "cluster.local"
 ASK_DEADLINE = 1.0
 """Seconds a worker has to say how it is when ``status`` is asked for; a healthy one takes a millisecond."""
 
+SERVER_INTERVAL = 15.0
+"""Seconds between two looks at where the API server is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -89,7 +92,7 @@ class Daemon:
         self._reconciler = Reconciler(host.backend, lambda _: self._replan())
         self._lookout = Lookout(self._reconciler, self._host_servers, self._on_verdict)
         self._holds = message_pair()
-        self._tunnel = self._tunnel_worker(host.device) if settings.tunnel.enabled and host.device else None
+        self._tunnel = self._tunnel_worker(host.device) if settings.tunnel.carries and host.device else None
         self._dns = self._dns_worker()
 
     async def run(self) -> None:
@@ -189,8 +192,16 @@ class Daemon:
         yield self._reconciler.run()
         yield self._reloading.run()
         yield self._lookout.run()
+        yield self._follow_server()
         if self._tunnel:
             yield self._tunnel.run()
+
+    async def _follow_server(self) -> None:
+        """Keep the addresses that are never routed in step with where the API server is."""
+        while True:
+            await asyncio.sleep(SERVER_INTERVAL)
+            if await self._follower.look_for_server():
+                self._replan()
 
     def _dns_worker(self) -> Worker:
         listening = self._host.listening
@@ -340,7 +351,9 @@ class Daemon:
     def _tunnel_part(self) -> dict[str, Any]:
         device = self._host.device
         never = [{"net": str(net), "reason": reason} for net, reason in self._plan.routes.never]
-        part: dict[str, Any] = {"device": device.name if device else "", "transport": "", "state": "off"}
+        direct = self._settings.tunnel.enabled and not self._settings.tunnel.carries
+        part: dict[str, Any] = {"device": device.name if device else ""}
+        part |= {"transport": "direct", "state": "direct"} if direct else {"transport": "", "state": "off"}
         part |= {"routes": [], "streams": 0}
         part["ranges"] = [{"net": str(net), "source": source} for net, source in self._plan.routes.sources]
         return {**part, "never-proxy": never, **self._reports["tunnel"]}
@@ -367,7 +380,7 @@ class Daemon:
 
 def _tunnel_check(state: str) -> Check:
     """Whether anything can be carried, by what the tunnel process says of itself."""
-    return Check("tunnel", state in ("ready", "direct", "starting"), state, "is the cluster up, and the VPN to it?")
+    return Check("tunnel", state in ("ready", "starting"), state, "is the cluster up, and the VPN to it?")
 
 
 def _first(errors: BaseExceptionGroup) -> BaseException:

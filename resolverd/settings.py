@@ -82,7 +82,12 @@ class TunnelSettings:
     routes: str = _option("resolved", options.choice("resolved", "cidrs"), "what is routed into the tunnel")
     also_proxy: tuple[str, ...] = _option((), options.each(options.network), "more networks that may be routed")
     never_proxy: tuple[str, ...] = _option((), options.each(options.network), "networks that are never routed")
-    transport: str = _option("auto", options.choice("auto", "port-forward"), "the way into the cluster")
+    transport: str = _option("auto", options.choice("auto", "port-forward", "direct"), "the way into the cluster")
+
+    @property
+    def carries(self) -> bool:
+        """Whether there is anything to carry: not when the addresses are reachable without us."""
+        return self.enabled and self.transport != "direct"
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
         backend, reason = await detect.choose(settings.host.backend, settings.tunnel.device, dbus_pydbus.system_bus())
         log.info("resolver back end %s: %s", backend.name, reason)
         device = None
-        if settings.tunnel.enabled or backend.name == "systemd-resolved":
+        if settings.tunnel.carries or backend.name == "systemd-resolved":
             from resolverd_tunnel.systems import create_device
 
             device = create_device(settings.tunnel.device)

@@ -59,14 +59,21 @@ ALONE = "dns: {upstreams: []}\n"
 
 @asynccontextmanager
 async def plain(
-    folder: Path, cluster: DemoCluster, user: int | None = None, config: str = ALONE, token: str = "", code: int = 0
+    folder: Path,
+    cluster: DemoCluster,
+    user: int | None = None,
+    config: str = ALONE,
+    *,
+    token: str = "",
+    code: int = 0,
+    tunnel: str = "--no-tunnel",
 ) -> AsyncIterator[Plain]:
     """A server that runs, as soon as ``resolverd status`` ends with ``code``."""
     settings = folder / "config.yaml"
     settings.write_text(config)
     file, state, listen = folder / "kubeconfig", folder / "state", f"127.0.0.1:{free_port()}"
     file.write_text(cluster.kubeconfig(token=token))
-    arguments = ["--backend", "none", "--no-tunnel", "--dns-listen", listen, "--kubeconfig", str(file)]
+    arguments = ["--backend", "none", tunnel, "--dns-listen", listen, "--kubeconfig", str(file)]
     arguments += ["--config", str(settings)]
     async with running(folder, "run", *arguments, "--state-dir", str(state), user=user) as run:
         one = Plain(cluster, run, state, listen)
@@ -310,3 +317,17 @@ async def test_killed_and_started_again_while_the_cluster_is_away(tmp_path: Path
         assert list(server.state.glob("snapshot-*.gz")), "whoever starts next will not find the cluster either"
     assert (await resolverd("down", "--state-dir", str(server.state))).code == 0
     assert not server.state.exists()
+
+
+async def test_where_the_addresses_are_reachable_anyway_only_names_are_answered(tmp_path: Path) -> None:
+    config = ALONE + "tunnel: {transport: direct}\n"
+    async with DemoCluster() as cluster, plain(tmp_path, cluster, config=config, tunnel="--tunnel") as one:
+        assert (
+            await one.answer("web.shop.svc.cluster.local") == cluster.get("Service", "web", "shop")["spec"]["clusterIP"]
+        )
+        document = await one.status()
+        assert (document["tunnel"]["transport"], document["tunnel"]["state"]) == ("direct", "direct")
+        assert document["tunnel"]["device"] == ""
+        assert "tunnel-process" not in {check["id"] for check in document["checks"]}
+        shown = await resolverd("status", "--state-dir", str(one.state))
+        assert "direct: the addresses are reachable without one" in shown.out

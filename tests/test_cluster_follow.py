@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from fakes import eventually
 from watch_soak import known, service, truth
 
 from resolverd.cluster import backoff, follow, login, objects, watch
+from resolverd.cluster.access import Access
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext
 from resolverd.cluster.snapshot import Change, Kind, Snapshot, fold
 from resolverd.demo.cluster import DemoCluster, Traits
 from resolverd.demo.rights import Rule, User
 from resolverd.errors import ResolverdError
+from resolverd.names import Address
 from resolverd.settings import ClusterSettings
 
 
@@ -217,3 +220,22 @@ async def test_nobody_there_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             error = await one.error()
             assert "refused" in error.why.lower()
             assert cluster.server in error.what
+
+
+async def test_an_api_server_that_moves_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = ip_address("192.0.2.1"), ip_address("192.0.2.2")
+    answers = [(first,), (second,), (), (first,)]
+
+    async def addresses(_access: Access) -> tuple[Address, ...]:
+        return answers.pop(0)
+
+    monkeypatch.setattr(follow, "_addresses", addresses)
+    follower = Follower(ClusterSettings(), None, tmp_path, lambda *_: None, lambda _: None)
+    assert not await follower.look_for_server()
+    follower.context = KubeContext("here", "shop", Access("https://api.example"))
+    assert await follower.look_for_server()
+    assert await follower.look_for_server()
+    assert follower.api_servers == (second, first)
+    assert not await follower.look_for_server(), "a resolver without an answer says nothing"
+    assert not await follower.look_for_server(), "a name with turns is no move each time"
+    assert follower.api_servers == (second, first)

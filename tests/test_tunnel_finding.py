@@ -21,7 +21,7 @@ from resolverd.feed import Feed
 from resolverd_tunnel.finding import TRIES, StreamFinder
 from resolverd_tunnel.gate import NotYetError
 from resolverd_tunnel.packet import Opening
-from resolverd_tunnel.transport import Stream, Transport, TransportError
+from resolverd_tunnel.transport import NoWayError, Stream, Transport, TransportError
 
 WEB = Service("shop", "web", "ClusterIP", ("10.96.0.7",), False, "", (ServicePort("", "TCP", 80, 8080),))
 PODS = tuple(Endpoint((f"10.244.0.{n}",), "", True, False, f"web-{n}") for n in range(1, 6))
@@ -103,6 +103,11 @@ async def test_another_pod_is_tried_when_one_fails() -> None:
     with pytest.raises(ConnectionRefusedError):
         await opened(finder)
     assert len(transport.asked) == TRIES
+    transport.broken = {pod.pod: NoWayError("port-forward", "the API server is gone") for pod in PODS}
+    transport.asked.clear()
+    with pytest.raises(NoWayError):
+        await opened(finder)
+    assert len(transport.asked) == 1, "there is no way to any of them"
     await finder.close()
 
 

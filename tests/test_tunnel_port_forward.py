@@ -16,7 +16,7 @@ from resolverd.cluster.target import Target
 from resolverd.demo.cluster import DemoCluster, Traits
 from resolverd.demo.rights import ADMIN, User
 from resolverd_tunnel.port_forward import PortForward
-from resolverd_tunnel.transport import MAX_SEND, Stream, StreamBrokenError, TransportError, named
+from resolverd_tunnel.transport import MAX_SEND, NoWayError, Stream, StreamBrokenError, TransportError, named
 
 WEB = Target("shop", "web-1", 8080)
 ECHO = Target("shop", "echo-1", 7007)
@@ -111,7 +111,7 @@ async def test_trouble_ends_with_the_first_success(cluster: DemoCluster, forward
 
 async def test_an_api_server_that_is_not_there(forward: PortForward, cluster: DemoCluster) -> None:
     await cluster.refuse()
-    with pytest.raises(TransportError):
+    with pytest.raises(NoWayError):
         await forward.open(WEB)
     assert forward.trouble
 

@@ -98,6 +98,20 @@ async def test_a_port_the_pod_does_not_listen_on_is_refused_though_the_service_h
     assert await error_of(await tunnel.address("closed"), 80) == errno.ECONNREFUSED
 
 
+async def test_fragments_and_malformed_packets_are_dropped_and_counted(tunnel: Rig) -> None:
+    web = await tunnel.address("web")
+    ends = bytes(4) + web.packed
+    fragment = struct.pack("!BBHHHBBH", 0x45, 0, 28, 7, 0x2000, 64, 17, 0) + ends + struct.pack("!HHHH", 1, 2, 8, 0)
+    half_a_segment = struct.pack("!BBHHHBBH", 0x45, 0, 30, 8, 0, 64, 6, 0) + ends + bytes(10)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        for packet in (fragment, fragment, half_a_segment):
+            raw.sendto(packet, (str(web), 0))
+    await tunnel.reported(
+        lambda values: (values["dropped"].get("fragment"), values["dropped"].get("malformed")) == (2, 1)
+    )
+    assert await error_of(web, 80) == 0
+
+
 async def test_udp_is_refused_at_once(tunnel: Rig) -> None:
     for family in (4, 6):
         address = await tunnel.address("dual", "payments", family)

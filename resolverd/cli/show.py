@@ -94,6 +94,8 @@ def _table(document: dict[str, Any], colour: bool) -> Iterator[str]:
 
 
 def _tunnel(tunnel: dict[str, Any]) -> str:
+    if tunnel["state"] == "direct":
+        return "direct: the addresses are reachable without one"
     if tunnel["state"] == "off":
         return "off"
     streams, routes = tunnel["streams"], tunnel["routes"]

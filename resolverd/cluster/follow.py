@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 FIRST_ANSWER = 5.0
 """Seconds an API server may stay unreachable at the start before that is the end of it, when nothing is known."""
+MOST_SERVERS = 32
+"""Addresses of the API server that are remembered."""
 GATHER = 0.1
 """Seconds in which changes are gathered while the first lists come in."""
 PACE = 0.02
@@ -317,6 +319,20 @@ class Follower:
     def _counts(self, reflector: Reflector) -> bool:
         """Whether the Snapshot is not whole without ``reflector``."""
         return not (reflector.labels and self.scope.follows_dns)
+
+    async def look_for_server(self) -> bool:
+        """Ask the host's resolver again where the API server is; whether it has addresses that were not known.
+
+        Earlier ones stay for a while: a load balancer's name has other addresses each time it is asked for.
+        """
+        if self.context is None:
+            return False
+        found = await _addresses(self.context.access)
+        if set(found) <= set(self.api_servers):
+            return False
+        self.api_servers = tuple(dict.fromkeys((*found, *self.api_servers)))[:MOST_SERVERS]
+        log.info("the API server is at %s now", ", ".join(map(str, found)))
+        return True
 
     @property
     def observed(self) -> tuple[Network, ...]:

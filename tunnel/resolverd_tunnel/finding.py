@@ -17,7 +17,7 @@ from resolverd.feed import Feed
 from .gate import NotYetError
 from .packet import Opening
 from .refusals import Refusals
-from .transport import Make, Stream, Transport, TransportError
+from .transport import Make, NoWayError, Stream, Transport, TransportError
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +123,8 @@ class StreamFinder:
         for target in found[:TRIES]:
             try:
                 return target, await transport.open(target)
+            except NoWayError:
+                raise
             except (ConnectionRefusedError, TransportError) as error:
                 log.debug("%s: %s: %s", ends, target, error)
                 last = error

@@ -32,7 +32,7 @@ from resolverd.errors import one_line
 
 from .kernel_silence import keep_alive, silence_of
 from .pulse import Pulse
-from .transport import StreamBrokenError, TransportError
+from .transport import NoWayError, StreamBrokenError, TransportError
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ class PortForward:
 
     def __init__(self, access: Access, on_unauthorized: Callable[[], None]) -> None:
         self._trouble = ""
+        self._passing = False
+        """Whether the trouble is over when the API server answers: it is not, where rights are missing."""
         self._session = open_session(access)
         self._server_hostname = access.tls_server_name or None
         self._on_unauthorized = on_unauthorized
@@ -81,6 +83,10 @@ class PortForward:
         try:
             async with asyncio.timeout(OPEN_LIMIT):
                 stream = await self._open(target)
+        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError, ValueError) as error:
+            # ValueError: a proxy of a kind that aiohttp does not speak.
+            self._pulse.hurry()
+            raise NoWayError(*self._failed(_reason(error)).args) from error
         except TimeoutError as error:
             self._pulse.hurry()
             raise self._failed(f"no answer within {OPEN_LIMIT:g} s", "see resolverd doctor") from error
@@ -88,7 +94,7 @@ class PortForward:
             raise self._not_forwarded(target, error.status) from error
         except ConnectionRefusedError:  # the pod's; what aiohttp cannot reach has errors of its own
             raise
-        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a proxy of a kind it does not speak
+        except (aiohttp.ClientError, OSError) as error:
             self._pulse.hurry()
             raise self._failed(_reason(error)) from error
         self._trouble = ""
@@ -156,25 +162,30 @@ class PortForward:
             async with self._session.get(
                 "version", server_hostname=self._server_hostname, headers={"Connection": "close"}
             ) as response:
-                return f"the API server answered {response.status}" if response.status >= 500 else ""
+                if response.status >= 500:
+                    return f"the API server answered {response.status}"
         except (aiohttp.ClientError, ValueError) as error:
             raise OSError(_reason(error)) from error
+        if self._passing:
+            self._trouble = ""
+        return ""
 
     def _not_forwarded(self, target: Target, status: int) -> TransportError:
         """Why the API server answered with ``status`` instead of a websocket."""
         if status == 401:
             self._on_unauthorized()
-            return self._failed("the API server does not accept the credentials (401)", "log in again")
+            return self._failed("the API server does not accept the credentials (401)", "log in again", passing=False)
         if status == 403:
             where = f"namespace {target.namespace}"
-            return self._failed(f"the API server forbids port-forward in {where} (403)", _RIGHTS)
+            return self._failed(f"the API server forbids port-forward in {where} (403)", _RIGHTS, passing=False)
         if status == 404:  # about this pod only
             return TransportError(str(target), "the pod is gone (404)")
         return self._failed(f"the API server answered {status}")
 
-    def _failed(self, why: str, fix: str = "") -> TransportError:
+    def _failed(self, why: str, fix: str = "", *, passing: bool = True) -> TransportError:
         """An error that is likely to concern every connection: said once in the log, until something works again."""
         error = TransportError("port-forward", why, fix)
+        self._passing = passing
         if self._trouble != str(error):
             self._trouble = str(error)
             log.warning("%s", error)

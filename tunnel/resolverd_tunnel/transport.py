@@ -19,6 +19,10 @@ class TransportError(ClusterError):
     """A pod could not be reached, for another reason than that it refused."""
 
 
+class NoWayError(TransportError):
+    """No pod can be reached: there is no way to the API server."""
+
+
 class StreamBrokenError(ConnectionError):
     """The far side ended without having finished."""
 

@@ -1,0 +1,248 @@
+"""The tunnel beside a plain connection: throughput, new connections, processor time. Needs root, iproute2, util-linux.
+
+Everything runs in network namespaces of its own; nothing on this machine changes. *Data path*: TUN, private namespace
+and relay, with a plain connection over a veth pair behind them, beside that veth pair without us. *port-forward*: the
+tunnel process before the embedded cluster, beside the same websockets without a tunnel. The two sides of a row take
+turns; medians of RUNS rounds are shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_network
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from resolverd_tunnel.copying import CopyLoop
+from resolverd_tunnel.device_linux import create_device
+from resolverd_tunnel.gate import Gate, Wires
+from resolverd_tunnel.namespace import PrivateNamespace
+from resolverd_tunnel.netlink import Netlink
+from resolverd_tunnel.packet import Opening
+from resolverd_tunnel.transport import MAX_SEND, Stream
+
+RUNS = 5
+SECONDS = 1.0
+CONNECTIONS = 300
+BLOCK = 2**20
+NEAR, FAR, BEHIND, PORT = "192.0.2.1", "192.0.2.2", "10.96.0.7", 9000
+HERE = str(Path(__file__).resolve())
+Figures = dict[str, float]
+
+
+def serve(host: str, port: int) -> None:
+    """What is measured against: ``d`` sends for ever, ``u`` takes for ever, ``e`` sends back."""
+    listener = socket.create_server((host, port), backlog=1024)
+    print("ready", flush=True)
+    while True:
+        client, _ = listener.accept()
+        threading.Thread(target=_serve_one, args=(client,), daemon=True).start()
+
+
+def _serve_one(client: socket.socket) -> None:
+    block = bytearray(BLOCK)
+    with client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            kind = client.recv(1)
+            while kind == b"d":
+                client.sendall(block)
+            while kind == b"u" and client.recv_into(block):
+                pass
+            if kind == b"e":
+                client.sendall(kind)
+        except ConnectionError:
+            return
+
+
+def load(host: str, port: int, kind: str, streams: int) -> Figures:
+    """One measurement, from a process of its own."""
+    if kind == "e":
+        return _connect(host, port)
+    totals = [0] * streams
+    began = time.perf_counter()
+    end = began + SECONDS
+
+    def run(number: int) -> None:
+        block = bytearray(BLOCK)
+        with socket.create_connection((host, port)) as connection:
+            connection.sendall(kind.encode())
+            while time.perf_counter() < end:
+                totals[number] += connection.recv_into(block) if kind == "d" else connection.send(block)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(streams)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"octets": sum(totals), "seconds": time.perf_counter() - began}
+
+
+def _connect(host: str, port: int) -> Figures:
+    taken = []
+    began = time.perf_counter()
+    for _ in range(CONNECTIONS):
+        before = time.perf_counter()
+        with socket.create_connection((host, port)) as connection:
+            connection.sendall(b"e")
+            connection.recv(1)
+        taken.append(time.perf_counter() - before)
+    each = statistics.quantiles(taken, n=100)
+    return {"rate": CONNECTIONS / (time.perf_counter() - began), "p50": each[49] * 1e3, "p99": each[98] * 1e3}
+
+
+class _Plain:
+    """A stream that is a plain connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    async def receive(self) -> bytes:
+        return await asyncio.get_running_loop().sock_recv(self._connection, MAX_SEND)
+
+    async def send(self, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self._connection, data)
+
+    async def close(self) -> None:
+        self._connection.close()
+
+
+async def _dial(ends: Opening) -> Stream:
+    connection = socket.socket()
+    connection.setblocking(False)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    await asyncio.get_running_loop().sock_connect(connection, (FAR, ends.port))
+    return _Plain(connection)
+
+
+async def carry() -> None:
+    """The data path alone, until it is killed."""
+    device = create_device("rbench0")
+    Netlink().add_route(ip_network(BEHIND), device.ifindex)
+    namespace = PrivateNamespace.create()
+    copying = CopyLoop(device.fd, namespace.tun, lambda _: True)
+    gate = Gate(_dial, namespace, Wires(copying.inward, copying.back), most=1000)
+    copying.start(gate.admit)
+    print("ready", flush=True)
+    await copying.failed
+
+
+@contextmanager
+def started(*command: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that has said ``ready``."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        if process.stdout.readline() != "ready\n":
+            raise RuntimeError(f"{command} did not start")
+        yield process
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+Measure = Callable[[str, int], Figures]
+
+
+def loaded(host: str, port: int, pid: int = 0) -> Measure:
+    """Measure by a process that connects to ``host``; with what process ``pid`` uses meanwhile."""
+
+    def measure(kind: str, streams: int) -> Figures:
+        before = processor_seconds(pid) if pid else 0.0
+        command = [sys.executable, HERE, "load", host, str(port), kind, str(streams)]
+        found: Figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        return {**found, "processor": processor_seconds(pid) - before if pid else 0.0}
+
+    return measure
+
+
+def table(title: str, ours: Measure, theirs: Measure) -> None:
+    print(f"\n| {title} | ours | without us | ratio | processor, s/GB |\n|---|---|---|---|---|")
+    for kind, what in (("d", "down"), ("u", "up")):
+        for streams in (1, 8):
+            rounds = [(ours(kind, streams), theirs(kind, streams)) for _ in range(RUNS)]
+            rates = [tuple(f["octets"] * 8 / f["seconds"] / 1e9 for f in pair) for pair in rounds]
+            spent = statistics.median(pair[0]["processor"] / (pair[0]["octets"] / 1e9) for pair in rounds)
+            our, their = (statistics.median(rate[side] for rate in rates) for side in (0, 1))
+            ratio = statistics.median(rate[0] / rate[1] for rate in rates)
+            print(f"| {what}, {streams} streams, Gbit/s | {our:.2f} | {their:.2f} | {ratio:.2f} | {spent:.2f} |")
+    rounds = [(ours("e", 1), theirs("e", 1)) for _ in range(RUNS)]
+    for name, unit in (("rate", "new connections/s"), ("p50", "p50 until the first octet, ms"), ("p99", "p99, ms")):
+        our, their = (statistics.median(pair[side][name] for pair in rounds) for side in (0, 1))
+        print(f"| {unit} | {our:.2f} | {their:.2f} | {our / their:.2f} | |")
+
+
+def data_path() -> None:
+    with subprocess.Popen(["unshare", "--net", "sleep", "1000"]) as far:
+        try:
+            inside = ["nsenter", "--target", str(far.pid), "--net"]
+            while Path(f"/proc/{far.pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink():
+                time.sleep(0.01)
+            for line in (
+                f"link add near0 type veth peer name far0 netns {far.pid}",
+                f"address add {NEAR}/24 dev near0",
+                "link set near0 up",
+            ):
+                subprocess.run(["ip", *line.split()], check=True)
+            for line in ("link set lo up", f"address add {FAR}/24 dev far0", "link set far0 up"):
+                subprocess.run([*inside, "ip", *line.split()], check=True)
+            with (
+                started(*inside, sys.executable, HERE, "serve", FAR, str(PORT)),
+                started(sys.executable, HERE, "carry") as carrier,
+            ):
+                table("data path", loaded(BEHIND, PORT, carrier.pid), loaded(FAR, PORT))
+        finally:
+            far.kill()
+
+
+async def port_forward() -> None:
+    from port_forward_double import websockets_to  # the other side of the row
+    from tunnel_rig import rig
+
+    with started(sys.executable, HERE, "serve", "127.0.0.1", str(PORT)):
+        async with rig() as tunnel:
+            await tunnel.start()
+            tunnel.put_in_pod("echo-1", 7007, ("127.0.0.1", PORT))
+            address = await tunnel.address("echo")
+            async with websockets_to(tunnel.cluster.server) as plain:
+                ours, theirs = loaded(str(address), 7, tunnel.process.pid), loaded("127.0.0.1", plain)
+                await asyncio.to_thread(table, "port-forward", ours, theirs)
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case ["serve", host, port]:
+            serve(host, int(port))
+        case ["carry"]:
+            asyncio.run(carry())
+        case ["load", host, port, kind, streams]:
+            print(json.dumps(load(host, int(port), kind, int(streams))))
+        case ["inside"]:
+            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+            data_path()
+            asyncio.run(port_forward())
+        case _:
+            subprocess.run(["unshare", "--net", sys.executable, HERE, "inside"], check=True)
+
+
+if __name__ == "__main__":
+    main()
