@@ -55,6 +55,8 @@ class Host:
     suffixes: Container[str]
     scratch: Path
     """A folder for temporary folders."""
+    also: Listening | None = None
+    """Where the DNS server listens besides: at an address of the other family."""
 
 
 class Daemon:
@@ -118,7 +120,7 @@ class Daemon:
                     snapshot,
                     self._follower.last_event,
                 ),
-                dns={"listen": [str(self._host.listening.server)], **self._reports["dns"]},
+                dns={"listen": [str(each.server) for each in self._listenings()], **self._reports["dns"]},
                 tunnel=self._tunnel_part(),
                 checks=tuple(self._checks()),
                 probes=probes,
@@ -170,6 +172,8 @@ class Daemon:
     def _dns_worker(self) -> Worker:
         listening = self._host.listening
         descriptors = {"--udp": listening.udp.fileno(), "--tcp": listening.tcp.fileno()}
+        if also := self._host.also:
+            descriptors |= {"--more-udp": also.udp.fileno(), "--more-tcp": also.tcp.fileno()}
         if self._tunnel:
             descriptors["--holds"] = self._holds[0].fileno()
         level = ("--log-level", self._settings.daemon.log_level)
@@ -189,6 +193,9 @@ class Daemon:
                 *("--log-level", self._settings.daemon.log_level),
             ),
         )
+
+    def _listenings(self) -> tuple[Listening, ...]:
+        return (self._host.listening, self._host.also) if self._host.also else (self._host.listening,)
 
     def _greet_dns(self) -> list[Any]:
         return [self._dns_config(), self._everything()]
@@ -240,6 +247,7 @@ class Daemon:
             ranges=self._follower.ranges,
             namespace=context.namespace,
             server=host.listening.server,
+            more_servers=(host.also.server,) if host.also else (),
             link=host.device.name if host.device else "",
             api_servers=self._follower.api_servers,
         )

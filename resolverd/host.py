@@ -59,6 +59,10 @@ class Capabilities:
     """Facts about the host that the plan needs; gathered by the back end, never guessed by policy."""
 
     backend: str = "none"
+    needs_link: bool = True
+    """Whether the host is told by way of our link, so that nothing can be told without one."""
+    mark: int = 0
+    """Socket mark (SO_MARK) of questions that must not come back to us; 0: none is needed."""
     domain_limit: int = 0
     """Most domains a link takes; 0 is no limit."""
     host_search: tuple[str, ...] = ()

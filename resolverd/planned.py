@@ -38,6 +38,8 @@ class ClusterFacts:
     api_servers: tuple[Address, ...] = ()
     asked: tuple[str, ...] = ()
     """Namespaces asked for lately, the latest first: they are kept when the link cannot take all."""
+    more_servers: tuple[Server, ...] = ()
+    """Where our server listens besides, for a back end that can use it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,8 +128,8 @@ async def _main(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="resolverd.dns.worker")
     parser.add_argument("--channel", type=int, required=True)
-    parser.add_argument("--udp", type=int, action="append", default=[])
-    parser.add_argument("--tcp", type=int, action="append", default=[])
+    parser.add_argument("--udp", "--more-udp", type=int, action="append", default=[])
+    parser.add_argument("--tcp", "--more-tcp", type=int, action="append", default=[])
     parser.add_argument("--holds", type=int)
     parser.add_argument("--log-level", default="info", choices=logs.LEVELS)
     arguments = parser.parse_args()

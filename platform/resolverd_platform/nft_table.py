@@ -1,0 +1,77 @@
+"""The nftables table that redirects the host's DNS questions to our server, as nft reads and prints it. Pure.
+
+Redirecting is done in the output hook, before anybody else's NAT (Docker's own DNS server, 127.0.0.11, is nothing but
+a NAT rule): the first NAT rule a connection meets decides. Questions of ours carry a mark, pass, and meet the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from resolverd.host import Server
+from resolverd.names import Address, address_of
+
+FAMILY, TABLE = "inet", "resolverd"
+PRIORITY = -110
+"""Just before destination NAT, -100 (NF_IP_PRI_NAT_DST)."""
+_HOOKS = {"output": "of the host's own programs", "prerouting": "of its containers"}
+_SETS = {4: ("v4", "ipv4_addr", "ip"), 6: ("v6", "ipv6_addr", "ip6")}
+"""IP version -> name of the set of name servers, its type, nft's word for the family."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirection:
+    """Whose questions go to whom: at most one server for each IP version."""
+
+    nameservers: frozenset[Address]
+    servers: tuple[Server, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.nameservers)
+
+
+def table(redirection: Redirection, mark: int, *, containers: bool = False) -> str:
+    """The table on one line, which is one transaction.
+
+    ``flags owner``: the kernel removes it when the process that made it ends, and nobody else may change it, not even
+    by ``nft flush ruleset`` (Linux 5.12).
+    """
+    parts = ["flags owner;", *_sets(redirection)]
+    for hook in _HOOKS if containers else ("output",):
+        rules = "; ".join([f"meta mark {mark:#x} accept", *_rules(redirection)])
+        parts.append(f"chain {hook} {{ type nat hook {hook} priority {PRIORITY}; policy accept; {rules}; }};")
+    return f"table {FAMILY} {TABLE} {{ {' '.join(parts)} }}"
+
+
+def redirection_of(listing: Mapping[str, Any]) -> Redirection:
+    """What a table does, from ``nft --json list table``; the empty value when it is none of ours."""
+    items = listing.get("nftables", [])
+    named = (found for item in items if "set" in item for found in item["set"].get("elem", ()))
+    addresses = (address_of(text) for text in named if isinstance(text, str))
+    return Redirection(
+        frozenset(address for address in addresses if address is not None), tuple(dict.fromkeys(_servers(items)))
+    )
+
+
+def _sets(redirection: Redirection) -> Iterator[str]:
+    for version, (name, kind, _) in _SETS.items():
+        elements = sorted(str(address) for address in redirection.nameservers if address.version == version)
+        if elements:
+            yield f"set {name} {{ type {kind}; elements = {{ {', '.join(elements)} }}; }};"
+
+
+def _rules(redirection: Redirection) -> Iterator[str]:
+    for server in redirection.servers:
+        name, _, word = _SETS[server.address.version]
+        if any(address.version == server.address.version for address in redirection.nameservers):
+            asked = f"{word} daddr @{name} meta l4proto {{ tcp, udp }} th dport 53"
+            yield f"{asked} dnat {word} to {server}"
+
+
+def _servers(items: list[Mapping[str, Any]]) -> Iterator[Server]:
+    for item in items:
+        for statement in item.get("rule", {}).get("expr", ()):
+            if "dnat" in statement and (address := address_of(str(statement["dnat"]["addr"]))):
+                yield Server(address, int(statement["dnat"]["port"]))
