@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import IO
 
@@ -35,15 +34,15 @@ async def why_not(mark: int) -> str:
     """Why this host cannot redirect by a table of ours; empty when it can. The kernel checks one, and adds nothing."""
     if program() is None:
         return "nft is not installed (package nftables)"
-    code, _, said = await _run("--check", table(_TRIAL, mark))
+    code, _, said = await _run("--check", table(_TRIAL, mark, name=f"{TABLE}-trial"))
     return "" if code == 0 else f"nft cannot: {said}"
 
 
 async def current() -> Redirection:
     """What the table of that name does now, whoever owns it."""
-    code, out, _ = await _run("--json", "list", "table", FAMILY, TABLE)
+    code, out, _ = await _run("--numeric", "list", "table", FAMILY, TABLE)
     try:
-        return redirection_of(json.loads(out)) if code == 0 else Redirection(frozenset(), ())
+        return redirection_of(out.decode(errors="replace") if code == 0 else "")
     except ValueError as error:
         raise HostError("nft", "its listing makes no sense", "use --backend none") from error
 
@@ -55,7 +54,8 @@ class Owner:
     mark: int
     containers: bool = False
     _process: subprocess.Popen[bytes] | None = None
-    _said: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    _said: IO[bytes] | None = None
+    """What the child complains of."""
 
     @property
     def is_alive(self) -> bool:
@@ -95,11 +95,13 @@ class Owner:
             self._process.kill()
             self._process.wait()
         self._process = None
+        if self._said is not None:
+            self._said.close()
+            self._said = None
 
     def _start(self) -> None:
         self.let_go()
-        self._said.seek(0)
-        self._said.truncate()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - let_go closes it
         command = [program() or "nft", "--interactive"]
         # A session of its own: Ctrl-C is the daemon's, which lets go when everything else is put back.
         self._process = subprocess.Popen(
@@ -107,6 +109,8 @@ class Owner:
         )
 
     def _complaint(self) -> str:
+        if self._said is None:
+            return ""
         self._said.seek(0)
         return _first_line(self._said.read())
 

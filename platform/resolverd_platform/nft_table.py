@@ -6,16 +6,20 @@ a NAT rule): the first NAT rule a connection meets decides. Questions of ours ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from ipaddress import ip_address
 
 from resolverd.host import Server
 from resolverd.names import Address, address_of
+from resolverd.options import split_endpoint
 
 FAMILY, TABLE = "inet", "resolverd"
 PRIORITY = -110
 """Just before destination NAT, -100 (NF_IP_PRI_NAT_DST)."""
+_ELEMENTS = re.compile(r"elements = \{([^}]*)\}")
+_TARGET = re.compile(r"dnat ip6? to (\S+)")
 _HOOKS = {"output": "of the host's own programs", "prerouting": "of its containers"}
 _SETS = {4: ("v4", "ipv4_addr", "ip"), 6: ("v6", "ipv6_addr", "ip6")}
 """IP version -> name of the set of name servers, its type, nft's word for the family."""
@@ -32,7 +36,7 @@ class Redirection:
         return bool(self.nameservers)
 
 
-def table(redirection: Redirection, mark: int, *, containers: bool = False) -> str:
+def table(redirection: Redirection, mark: int, *, containers: bool = False, name: str = TABLE) -> str:
     """The table on one line, which is one transaction.
 
     ``flags owner``: the kernel removes it when the process that made it ends, and nobody else may change it, not even
@@ -42,17 +46,17 @@ def table(redirection: Redirection, mark: int, *, containers: bool = False) -> s
     for hook in _HOOKS if containers else ("output",):
         rules = "; ".join([f"meta mark {mark:#x} accept", *_rules(redirection)])
         parts.append(f"chain {hook} {{ type nat hook {hook} priority {PRIORITY}; policy accept; {rules}; }};")
-    return f"table {FAMILY} {TABLE} {{ {' '.join(parts)} }}"
+    return f"table {FAMILY} {name} {{ {' '.join(parts)} }}"
 
 
-def redirection_of(listing: Mapping[str, Any]) -> Redirection:
-    """What a table does, from ``nft --json list table``; the empty value when it is none of ours."""
-    items = listing.get("nftables", [])
-    named = (found for item in items if "set" in item for found in item["set"].get("elem", ()))
-    addresses = (address_of(text) for text in named if isinstance(text, str))
-    return Redirection(
-        frozenset(address for address in addresses if address is not None), tuple(dict.fromkeys(_servers(items)))
-    )
+def redirection_of(listing: str) -> Redirection:
+    """What a table does, from ``nft list table``; the empty value when it is none of ours.
+
+    Not from ``--json``: nft 1.0.6 prints whatever its memory holds for the flag ``owner``.
+    """
+    named = (text.strip() for found in _ELEMENTS.finditer(listing) for text in found[1].split(","))
+    addresses = (address_of(text) for text in named)
+    return Redirection(frozenset(filter(None, addresses)), tuple(dict.fromkeys(_servers(listing))))
 
 
 def _sets(redirection: Redirection) -> Iterator[str]:
@@ -70,8 +74,7 @@ def _rules(redirection: Redirection) -> Iterator[str]:
             yield f"{asked} dnat {word} to {server}"
 
 
-def _servers(items: list[Mapping[str, Any]]) -> Iterator[Server]:
-    for item in items:
-        for statement in item.get("rule", {}).get("expr", ()):
-            if "dnat" in statement and (address := address_of(str(statement["dnat"]["addr"]))):
-                yield Server(address, int(statement["dnat"]["port"]))
+def _servers(listing: str) -> Iterator[Server]:
+    for found in _TARGET.finditer(listing):
+        host, port = split_endpoint(found[1])
+        yield Server(ip_address(host), port)

@@ -115,13 +115,15 @@ class Replacement:
 
     def _revert(self) -> None:
         self._written = None
-        if self.journal.folder.is_dir():
-            with self.journal.locked():
-                undo(self.journal, self.step)
-        author = author_of(self.file.read() or "")
-        if author is not None and author.folder == self.journal.folder:  # the journal was lost
-            restore(self.file.path)
-        self._dismiss_guard()
+        try:
+            if self.journal.folder.is_dir():
+                with self.journal.locked():
+                    undo(self.journal, self.step)
+            author = author_of(self.file.read() or "")
+            if author is not None and author.folder == self.journal.folder:  # the journal was lost
+                restore(self.file.path)
+        finally:
+            self._dismiss_guard()
 
     def _dismiss_guard(self) -> None:
         if self._guard is not None:

@@ -65,8 +65,9 @@ class ResolvFile:
 
     def tidy(self) -> None:
         """Remove what a writer that was killed left beside it."""
-        with self._explained(), contextlib.suppress(FileNotFoundError):
-            self.scratch.unlink()
+        with self._explained():
+            if os.path.lexists(self.scratch):
+                self.scratch.unlink()
 
     def fingerprint(self) -> tuple[object, ...]:
         """Differs when the file has changed, been replaced, or the path leads elsewhere."""
