@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from resolverd import start
 from resolverd.errors import HostError, NoPermissionError
 from resolverd.state import StateDirectory
+from resolverd_platform import host_facts
 from resolverd_platform.journal import Deed, Journal
 from resolverd_platform.resolv_conf import Author, Original, Ours, put_in
 from resolverd_platform.undo import RESOLV_CONF, restore, take_back, undo
@@ -116,6 +118,21 @@ def test_the_file_alone_is_enough(tmp_path: Path) -> None:
     changed(tmp_path / "gone", file)
     assert take_back(tmp_path / "gone", file) == [f"{file} put back"]
     assert (file.read_text(), take_back(tmp_path / "gone", file), restore(file)) == (THEIRS, [], [])
+
+
+def test_a_start_takes_back_what_a_killed_one_left(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "resolv.conf"
+    monkeypatch.setattr(host_facts, "RESOLV_CONF", file)
+    changed(journal.folder, file)
+    journal.write(deed(file))
+    start._undo_leftovers(journal.folder)
+    assert (file.read_text(), journal.path.exists()) == (THEIRS, False)
+    assert f"a daemon was killed here: {file} put back" in caplog.text
+    journal.path.write_text("nonsense")
+    start._undo_leftovers(journal.folder)
+    assert "it is damaged" in caplog.text, "no reason not to start"
 
 
 def test_what_a_daemon_that_runs_has_done_stays(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from lan_double import RESOLV_CONF, TEXT, check_private, lan_host
 from resolverd.errors import HostError
 from resolverd.host import HostDns, Server
 from resolverd_platform.guard import Guard
+from resolverd_platform.nft import why_not
 from resolverd_platform.override import OverrideBackend
 from resolverd_platform.redirect import MARK
 from resolverd_platform.resolv_conf import author_of
@@ -226,6 +228,36 @@ async def test_two_at_once_are_refused(redirecting: OverrideBackend, tmp_path: P
         await second.apply(replace(WANT, servers=(Server(ip_address("127.0.53.54")),)))
     await second.revert()
     assert (await redirecting.read()).servers == SERVERS
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (
+            '[ "$1" != --interactive ] || { echo "Error: interactive CLI not supported in this build" >&2; exit 1; }',
+            "CLI",
+        ),
+        (
+            '[ "$1" != --check ] || { echo "Error: Could not process rule: Operation not supported" >&2; exit 1; }',
+            "rule",
+        ),
+    ],
+    ids=["a build without a prompt", "a kernel without the owner flag"],
+)
+async def test_an_nft_that_cannot_hold_a_table_means_the_file(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
+) -> None:
+    real = shutil.which("nft")
+    (tmp_path / "nft").write_text(f'#!/bin/sh\n{script}\nexec {real} "$@"\n')
+    (tmp_path / "nft").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    said = await why_not(MARK)
+    assert said.startswith("nft cannot: ")
+    assert reason in said
+    backend = OverrideBackend("", state)
+    await backend.apply(WANT)
+    assert author_of(RESOLV_CONF.read_text()) is not None
+    await backend.revert()
 
 
 async def test_only_link_local_name_servers_are_left_alone(redirecting: OverrideBackend) -> None:

@@ -34,6 +34,9 @@ async def why_not(mark: int) -> str:
     """Why this host cannot redirect by a table of ours; empty when it can. The kernel checks one, and adds nothing."""
     if program() is None:
         return "nft is not installed (package nftables)"
+    code, _, said = await _run("--interactive")  # it reads nothing, and ends; some builds cannot
+    if code != 0:
+        return f"nft cannot: {said}"
     code, _, said = await _run("--check", table(_TRIAL, mark, name=f"{TABLE}-trial"))
     return "" if code == 0 else f"nft cannot: {said}"
 
