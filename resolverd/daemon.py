@@ -60,6 +60,8 @@ class Host:
     suffixes: Container[str]
     scratch: Path
     """A folder for temporary folders."""
+    also: Listening | None = None
+    """Where the DNS server listens besides: at an address of the other family."""
 
     @property
     def is_exposed(self) -> bool:
@@ -144,7 +146,7 @@ class Daemon:
                     self._follower.last_event,
                     followed.part(self._follower, self._settings.cluster, self._domain[1]),
                 ),
-                dns={"listen": [str(self._host.listening.server)], **self._reports["dns"]},
+                dns={"listen": [str(each.server) for each in self._listenings()], **self._reports["dns"]},
                 tunnel=self._tunnel_part(),
                 checks=tuple(self._checks()),
                 probes=probes,
@@ -206,6 +208,8 @@ class Daemon:
     def _dns_worker(self) -> Worker:
         listening = self._host.listening
         descriptors = {"--udp": listening.udp.fileno(), "--tcp": listening.tcp.fileno()}
+        if also := self._host.also:
+            descriptors |= {"--more-udp": also.udp.fileno(), "--more-tcp": also.tcp.fileno()}
         if self._tunnel:
             descriptors["--holds"] = self._holds[0].fileno()
         level = ("--log-level", self._settings.daemon.log_level)
@@ -225,6 +229,9 @@ class Daemon:
                 *("--log-level", self._settings.daemon.log_level),
             ),
         )
+
+    def _listenings(self) -> tuple[Listening, ...]:
+        return (self._host.listening, self._host.also) if self._host.also else (self._host.listening,)
 
     def _greet_dns(self) -> list[Any]:
         return [self._dns_config(), self._everything()]
@@ -289,6 +296,7 @@ class Daemon:
             observed=self._follower.observed,
             namespace=context.namespace,
             server=host.listening.server,
+            more_servers=(host.also.server,) if host.also else (),
             link=host.device.name if host.device else "",
             api_servers=self._follower.api_servers,
         )

@@ -39,6 +39,7 @@ def make_dns_config(
         lookup_timeout=settings.lookup_timeout,
         own_addresses=(server.address,),
         upstreams=upstreams(settings, capabilities, server),
+        mark=capabilities.mark,
         includes=_suffixes(settings.include_suffixes),
         excluded_suffixes=_suffixes(settings.exclude_suffixes),
         excludes=frozenset(whole for name in settings.excludes for whole in _searched(labels(name), search)),

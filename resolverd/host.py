@@ -61,6 +61,10 @@ class Capabilities:
     backend: str = "none"
     bus: str = ""
     """The library that talks to the host's resolver; empty: none is needed."""
+    needs_link: bool = True
+    """Whether the host is told by way of our link, so that nothing can be told without one."""
+    mark: int = 0
+    """Socket mark (SO_MARK) of questions that must not come back to us; 0: none is needed."""
     domain_limit: int = 0
     """Most domains a link takes; 0 is no limit."""
     host_search: tuple[str, ...] = ()

@@ -26,7 +26,7 @@ def make(
     decision = decide(settings, snapshot, capabilities, facts, Collisions(suffixes, capabilities))
     routes, warnings = plan_routes(settings.tunnel, capabilities, facts)
     return HostPlan(
-        dns=_host_dns(decision.domains, facts),
+        dns=_host_dns(decision.domains, capabilities, facts),
         domains=decision.domains,
         withheld=decision.withheld,
         namespaces=decision.namespaces,
@@ -35,13 +35,13 @@ def make(
     )
 
 
-def _host_dns(domains: tuple[LinkDomain, ...], facts: ClusterFacts) -> HostDns:
+def _host_dns(domains: tuple[LinkDomain, ...], capabilities: Capabilities, facts: ClusterFacts) -> HostDns:
     """Nothing at all without a server: a domain routed to nobody would fail."""
-    if facts.server is None or not facts.link:
+    if facts.server is None or (capabilities.needs_link and not facts.link):
         return HostDns()
     return HostDns(
         link=facts.link,
-        servers=(facts.server,),
+        servers=(facts.server, *facts.more_servers),
         routing=tuple(domain.name for domain in domains if not domain.search),
         search=tuple(domain.name for domain in domains if domain.search),
     )

@@ -40,6 +40,8 @@ class ClusterFacts:
     """Namespaces asked for lately, the latest first: they are kept when the link cannot take all."""
     observed: tuple[Network, ...] = ()
     """Those of the ranges that nobody told us: blocks around addresses seen."""
+    more_servers: tuple[Server, ...] = ()
+    """Where our server listens besides, for a back end that can use it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,17 @@ import logging
 import signal
 from collections.abc import Callable
 from ipaddress import ip_address
+from pathlib import Path
 
 from resolverd import control
 from resolverd.cluster import kubeconfig
 from resolverd.config import Loaded
 from resolverd.daemon import Daemon, Host
-from resolverd.errors import UsageError
+from resolverd.errors import HostError, ResolverdError, UsageError
 from resolverd.host import Server
 from resolverd.options import split_endpoint
 from resolverd.settings import Settings
-from resolverd.sockets import listen
+from resolverd.sockets import Listening, listen
 from resolverd.state import StateDirectory, folder
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
     Raises ResolverdError; then nothing of ours is left.
     """
     from resolverd_platform import dbus_pydbus, detect, suffix_list
+    from resolverd_platform.override import LOOPBACK, OverrideBackend
 
     _end_on_signals()
     loaded = read_settings()
@@ -44,7 +46,10 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
     if not kubeconfig.in_cluster(settings.cluster.kubeconfig):
         kubeconfig.files(settings.cluster.kubeconfig, kubeconfig.invoker())
     with StateDirectory(folder(settings.daemon.state_dir)) as state, contextlib.ExitStack() as claimed:
-        backend, reason = await detect.choose(settings.host.backend, settings.tunnel.device, dbus_pydbus.system_bus())
+        _undo_leftovers(state.path)
+        backend, reason = await detect.choose(
+            settings.host.backend, settings.tunnel.device, dbus_pydbus.system_bus(), state.path
+        )
         log.info("resolver back end %s: %s", backend.name, reason)
         device = None
         if settings.tunnel.carries or backend.name == "systemd-resolved":
@@ -52,11 +57,16 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
 
             device = create_device(settings.tunnel.device)
             claimed.callback(device.close)
-        server = _server(settings, device.addresses if device else ())
+        overriding = backend.name == OverrideBackend.name
+        own = device.addresses if device else LOOPBACK if overriding else ()
+        server = _server(settings, own)
         listening = listen(server)
         claimed.callback(listening.close)
         log.info("DNS on %s", listening.server)
-        host = Host(backend, reason, device, listening, suffix_list.load(settings.dns.suffix_list), state.path)
+        also = _listen_besides(server, own) if overriding else None
+        if also is not None:
+            claimed.callback(also.close)
+        host = Host(backend, reason, device, listening, suffix_list.load(settings.dns.suffix_list), state.path, also)
         daemon = Daemon(loaded, host, read_settings)
         async with control.serve(state.socket, daemon):
             try:
@@ -85,6 +95,31 @@ def _server(settings: Settings, own: tuple[str, ...]) -> Server:
             "no address to listen on", "there is neither a tunnel nor --dns-listen", "add --dns-listen 127.0.0.1:5300"
         )
     return Server(ip_address(own[0]), DNS_PORT)
+
+
+def _undo_leftovers(state: Path) -> None:
+    """What cannot be undone is no reason not to start: the back end may have nothing to do with it."""
+    from resolverd_platform import detect
+
+    try:
+        for done in detect.undo_leftovers(state):
+            log.warning("a daemon was killed here: %s", done)
+    except ResolverdError as error:
+        log.warning("%s", error)
+
+
+def _listen_besides(server: Server, own: tuple[str, ...]) -> Listening | None:
+    """Where name servers of the other IP version are overridden from; None when this host does not speak it."""
+    other = next((address for address in map(ip_address, own) if address.version != server.address.version), None)
+    if other is None:
+        return None
+    try:
+        listening = listen(Server(other, 0))
+    except HostError as error:
+        log.info("%s", error)
+        return None
+    log.info("DNS on %s, too", listening.server)
+    return listening
 
 
 def not_in_force(settings: Settings) -> list[str]:

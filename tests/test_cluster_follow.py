@@ -232,7 +232,7 @@ async def test_an_api_server_that_moves_is_found(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(follow, "_addresses", addresses)
     follower = Follower(ClusterSettings(), None, tmp_path, lambda *_: None, lambda _: None)
     assert not await follower.look_for_server()
-    follower.context = KubeContext("here", "shop", Access("https://api.example"))
+    follower._login.context = KubeContext("here", "shop", Access("https://api.example"))
     assert await follower.look_for_server()
     assert await follower.look_for_server()
     assert follower.api_servers == (second, first)

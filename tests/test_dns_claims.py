@@ -250,12 +250,22 @@ def test_before_the_cluster_is_listed(name: str, expected: str, elsewhere: Elsew
     """Only what the settings alone decide is decided."""
     config = replace(
         MAPPED,
+        namespaces=frozenset(),
         upstreams=UPSTREAM,
         includes=frozenset({("included", "test")}),
         excluded_suffixes=frozenset({("excluded", "test")}),
     )
     found = ask(name, "A", index_of((), synced=False), config)
     assert (short(found), found.elsewhere) == (expected, elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("name", "elsewhere"), [("www.example.com", Elsewhere.UPSTREAM), ("x.included.test", None), ("web.shop", None)]
+)
+def test_a_process_that_was_started_again_knows_what_is_nobody_s(name: str, elsewhere: Elsewhere | None) -> None:
+    """The namespaces come with the settings, and only from a complete list."""
+    config = replace(MAPPED, upstreams=UPSTREAM, includes=frozenset({("included", "test")}))
+    assert ask(name, "A", index_of((), synced=False), config).elsewhere == elsewhere
 
 
 def test_included_names_are_the_clusters_where_the_watch_does_not_know_them() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from mac_double import MacDouble
-from test_platform_contract import LINK, WANT
+from test_platform_contract import SPLIT as WANT
+from test_platform_contract import SPLIT_LINK as LINK
 
 from resolverd.errors import HostError, NoPermissionError
 from resolverd.host import OtherLink, Server, Subnet

@@ -5,18 +5,28 @@ The entry point group ``resolverd.backends`` is reserved for back ends from othe
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from resolverd.errors import HostError
 from resolverd.host import ResolverBackend
 
-from . import etc_resolver
+from . import etc_resolver, host_facts, nft, resolv_owner
 from .dbus import BUS, BUS_PATH, Bus, BusError, Call, FastBus, NoBusError
 from .etc_resolver import EtcResolverBackend
 from .none import NoneBackend
+from .override import OverrideBackend
+from .redirect import MARK
+from .resolv_conf import Original, nameservers_of
+from .resolv_file import ResolvFile
 from .resolved import ResolvedBackend
 from .resolved_wire import SERVICE
+from .undo import take_back
+
+log = logging.getLogger(__name__)
 
 _FIX = "use --backend none, and ask the DNS server directly"
 
@@ -28,14 +38,20 @@ class Found:
     suits: bool
     what: str
     """A fact, in words: ``systemd-resolved answers on the system bus``."""
+    only_if_asked: bool = False
+    """Whether it suits nobody who did not ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     name: str
     look: Callable[[Bus, str], Awaitable[Found]]
-    make: Callable[[Bus, str], ResolverBackend]
+    make: Callable[[Bus, str, Path], ResolverBackend]
+    """From the bus, the link and the state directory."""
     automatic: bool
+    undo: Callable[[Path], list[str]] | None = None
+    """Takes back what a killed daemon with that state directory left; what was done, in words. None: it leaves
+    nothing, because kernel and resolver forget what belonged to it."""
 
 
 async def _look_for_resolved(bus: Bus, link: str) -> Found:
@@ -51,7 +67,24 @@ async def _look_for_resolved(bus: Bus, link: str) -> Found:
         return Found(False, f"there is no {error.name} to reach a system bus with")
     if not owned:
         return Found(False, "systemd-resolved is not running")
-    return Found(True, "systemd-resolved is on the system bus")
+    what = "systemd-resolved is on the system bus"
+    file = ResolvFile(host_facts.RESOLV_CONF)
+    if not resolv_owner.uses_resolved(nameservers_of(Original(file.read()))):
+        return Found(True, f"{what}, but it is not asked: {resolv_owner.describe(file)}", only_if_asked=True)
+    return Found(True, what)
+
+
+async def _look_for_override(bus: Bus, link: str) -> Found:
+    if sys.platform != "linux":
+        return Found(False, "the overriding resolver is for Linux")
+    file = ResolvFile(host_facts.RESOLV_CONF)
+    what = resolv_owner.describe(file)
+    no_nft = await nft.why_not(MARK)
+    if not no_nft:
+        return Found(True, f"{what}; nftables redirects what is asked there")
+    if no_file := file.why_not_writable():
+        return Found(False, f"{what}; {no_nft}; {no_file}")
+    return Found(True, f"{what}; our server is put there, since {no_nft}")
 
 
 async def _look_for_etc_resolver(bus: Bus, link: str) -> Found:
@@ -63,17 +96,41 @@ async def _look_for_nothing(bus: Bus, link: str) -> Found:
 
 
 CHAIN = (
-    Candidate("systemd-resolved", _look_for_resolved, lambda bus, link: ResolvedBackend(link, bus), automatic=True),
-    Candidate("etc-resolver", _look_for_etc_resolver, lambda bus, link: EtcResolverBackend(link), automatic=True),
-    Candidate("none", _look_for_nothing, lambda bus, link: NoneBackend(link), automatic=False),
+    Candidate("systemd-resolved", _look_for_resolved, lambda bus, link, _: ResolvedBackend(link, bus), automatic=True),
+    Candidate(
+        EtcResolverBackend.name,
+        _look_for_etc_resolver,
+        lambda _, link, __: EtcResolverBackend(link),
+        automatic=True,
+        undo=lambda _: etc_resolver.take_back(),
+    ),
+    Candidate(
+        OverrideBackend.name,
+        _look_for_override,
+        lambda _, link, state: OverrideBackend(link, state, host_facts.RESOLV_CONF),
+        automatic=True,
+        undo=lambda state: take_back(state, host_facts.RESOLV_CONF),
+    ),
+    Candidate("none", _look_for_nothing, lambda _, link, __: NoneBackend(link), automatic=False),
 )
 """In the order in which ``auto`` looks; doing nothing is a choice only the user makes."""
 
 
-async def choose(requested: str, link: str, bus: Bus | None = None) -> tuple[ResolverBackend, str]:
+def undo_leftovers(state: Path) -> list[str]:
+    """Take back what a killed daemon with the state directory ``state`` left; what was done, in words. Idempotent.
+
+    ResolverdError when that cannot be, or when another daemon that runs has put it there.
+    """
+    return [done for candidate in CHAIN if candidate.undo for done in candidate.undo(state)]
+
+
+async def choose(
+    requested: str, link: str, bus: Bus | None = None, state: Path = Path()
+) -> tuple[ResolverBackend, str]:
     """The back end for ``link`` (empty: there is no tunnel) and the reason, one line.
 
-    HostError when what was asked for, or with ``auto`` all there is, does not suit this host; it names what was found.
+    ``state`` is the state directory. Each step is logged. HostError when what was asked for, or with ``auto`` all
+    there is, does not suit this host; it names what was found.
     """
     if requested != "auto" and requested not in {candidate.name for candidate in CHAIN}:
         known = " or ".join(["auto", *(candidate.name for candidate in CHAIN)])
@@ -83,13 +140,16 @@ async def choose(requested: str, link: str, bus: Bus | None = None) -> tuple[Res
     for candidate in CHAIN:
         if requested == candidate.name or (requested == "auto" and candidate.automatic):
             look = await candidate.look(bus, link)
-            if look.suits:
-                return candidate.make(bus, link), _reason(requested, look)
+            if look.suits and not (requested == "auto" and look.only_if_asked):
+                if candidate.name != ResolvedBackend.name:
+                    await bus.close()
+                return candidate.make(bus, link, state), _reason(requested, look, found)
+            log.info("not %s: %s", candidate.name, look.what)
             found.append(look.what)
     await bus.close()
     what = "host resolver" if requested == "auto" else requested
     raise HostError(what, "; ".join(found), _FIX)
 
 
-def _reason(requested: str, look: Found) -> str:
-    return look.what if requested == "auto" else f"asked for; {look.what}"
+def _reason(requested: str, look: Found, passed_over: list[str]) -> str:
+    return "; ".join([*passed_over, look.what]) if requested == "auto" else f"asked for; {look.what}"

@@ -38,6 +38,11 @@ _ROUTES = (("/sbin/route", "-n", "get", "default"), ("/sbin/route", "-n", "get",
 _IFCONFIG = ("/sbin/ifconfig",)
 
 
+def take_back(folder: Path = FOLDER) -> list[str]:
+    """Remove what a killed daemon left in ``folder``; what was done, in words. HostError, NoPermissionError."""
+    return [f"our files in {folder} removed"] if ResolverFolder(folder).clear() else []
+
+
 def look(system: str = sys.platform) -> tuple[bool, str]:
     """Whether this host reads /etc/resolver, and the fact."""
     if system == "darwin":

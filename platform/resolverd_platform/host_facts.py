@@ -37,7 +37,7 @@ class _Route(NamedTuple):
 
 def read(own_link: str, resolv_conf: Path = RESOLV_CONF, proc_net: Path = PROC_NET) -> HostFacts:
     """The facts, ``own_link`` and loopback left out."""
-    search, nameservers = _resolv_conf(_text(resolv_conf))
+    search, nameservers = parse_resolv_conf(_text(resolv_conf))
     routes = [
         route
         for route in (*_ipv4_routes(_text(proc_net / "route")), *_ipv6_routes(_text(proc_net / "ipv6_route")))
@@ -64,7 +64,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _resolv_conf(text: str) -> tuple[tuple[str, ...], tuple[Address, ...]]:
+def parse_resolv_conf(text: str) -> tuple[tuple[str, ...], tuple[Address, ...]]:
     """Search domains and name servers as resolv.conf(5) has them: of ``search`` and ``domain`` the last one counts."""
     search: tuple[str, ...] = ()
     servers: list[Address] = []

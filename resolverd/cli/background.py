@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from resolverd import config, control_client, state
-from resolverd.cli import trial
+from resolverd.cli import cleanup, trial
 from resolverd.cli.progress import Steps
 from resolverd.errors import ExitCode, HostError, NotRunningError, ResolverdError, one_line
 
@@ -110,7 +110,8 @@ def _prove(folder: Path, steps: Steps, deadline: float, alive: Callable[[], None
     counts = ", ".join(f"{cluster[kind]} {kind}" for kind in ("namespaces", "services", "endpoints"))
     steps.done(f"cluster {one_line(cluster['context'])}: {counts}")
     if host["domains"] or host["search"]:
-        steps.done(f"{host['backend']} sends {len(host['domains'])} domains to {host['link']}")
+        to = host["link"] or ", ".join(document["dns"]["listen"])
+        steps.done(f"{host['backend']} sends {len(host['domains'])} domains to {to}")
     else:
         steps.done(f"DNS on {', '.join(document['dns']['listen'])}; the host is not told")
     if not document["probes"]:
@@ -175,7 +176,7 @@ def stop(state_dir: str) -> int:
                 control_client.request(folder, "POST", "/stop")
                 stopped = True
         try:
-            left = state.forget(folder)
+            left = cleanup.undo(folder)
             break
         except HostError as error:
             if time.monotonic() > deadline:
@@ -184,7 +185,7 @@ def stop(state_dir: str) -> int:
     if stopped:
         click.echo("resolverd is down; the host is as it was")
     else:
-        click.echo(f"resolverd was not running; removed {', '.join(left)}" if left else "resolverd is not running")
+        click.echo(f"resolverd was not running; {'; '.join(left)}" if left else "resolverd is not running")
     return 0
 
 

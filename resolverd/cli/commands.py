@@ -105,6 +105,18 @@ def down(state_dir: str | None) -> int:
 
 @cli.command()
 @STATE_DIR
+def cleanup(state_dir: str | None) -> int:
+    """Undo what a killed daemon left.
+
+    Does no harm when there is nothing, and refuses while a daemon runs.
+    """
+    from resolverd.cli.cleanup import clean_up
+
+    return clean_up(state_dir or "")
+
+
+@cli.command()
+@STATE_DIR
 @click.option("-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
 def status(state_dir: str | None, output: str) -> int:
     """Show what is in force.

@@ -64,12 +64,14 @@ UNREACHABLE = Answer(Rcode.SERVFAIL, authoritative=False, error=NOT_REACHABLE, l
 def answer(name: Name, kind: int, index: RecordIndex, config: DnsConfig) -> Answer:
     """The answer to a question of class IN for ``name``, spelled in any case, and type ``kind``.
 
-    Until the cluster has been listed nothing is denied, and nobody's names are not known to be nobody's.
+    Until the cluster has been listed nothing is denied, and nobody's names are not known to be nobody's; unless the
+    settings have its namespaces already, as when this process was started again.
     """
     claim = claim_of(text_labels(name), config)
     zone, synced = claim.zone, index.snapshot.synced
     if zone is None:
-        return _ask_others(claim, config) if synced or claim.is_settled else _NOT_YET
+        nobodys = claim.is_settled or (claim.elsewhere is Elsewhere.UPSTREAM and bool(config.namespaces))
+        return _ask_others(claim, config) if synced or nobodys else _NOT_YET
     asked = Asked(fold_name(name), kind, index, config)
     if not synced and not _is_constant(zone, asked):
         return replace(_NOT_YET, authoritative=True, authority=(_soa(zone, asked),))

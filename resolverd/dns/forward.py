@@ -69,8 +69,8 @@ class Forwarder:
 
     def configure(self, config: DnsConfig) -> None:
         """Ask by ``config`` from now on. Whom other upstreams' answers came from is no longer known: they go."""
-        if config.upstreams != self._config.upstreams:
-            self._upstreams = tuple(map(DnsServer, config.upstreams))
+        if (config.upstreams, config.mark) != (self._config.upstreams, self._config.mark):
+            self._upstreams = tuple(DnsServer(server, config.mark) for server in config.upstreams)
             self._loops.clear()
             self.cache.clear()
             self.failures.clear()

@@ -44,6 +44,8 @@ class DnsConfig:
     """Where this server listens: the addresses of ``ns.dns.<domain>``."""
     upstreams: tuple[Server, ...] = ()
     """Who is asked for names that are nobody's, the first one first; none: they are refused."""
+    mark: int = 0
+    """Socket mark of what is sent to them; 0: none."""
     includes: frozenset[Labels] = frozenset()
     """Suffixes whose names the cluster's DNS service is asked for where the watch does not know them."""
     excluded_suffixes: frozenset[Labels] = frozenset()

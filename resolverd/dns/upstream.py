@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import struct
 from typing import Any, Protocol
 
@@ -34,8 +35,9 @@ class Upstream(Protocol):
 class DnsServer:
     """A server with an address; its text is what logs call it."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, mark: int = 0) -> None:
         self._server = server
+        self._mark = mark
 
     def __str__(self) -> str:
         return str(self._server)
@@ -45,8 +47,8 @@ class DnsServer:
         return self._server.address.is_loopback
 
     async def ask(self, query: bytes, *, tcp: bool) -> bytes:
-        host, port = str(self._server.address), self._server.port
-        return await (ask_over_tcp(host, port, query) if tcp else _ask_over_udp(host, port, query))
+        where = str(self._server.address), self._server.port
+        return await (ask_over_tcp if tcp else _ask_over_udp)(*where, query, self._mark)
 
 
 class _Expecting(asyncio.DatagramProtocol):
@@ -65,10 +67,15 @@ class _Expecting(asyncio.DatagramProtocol):
             self.reply.set_exception(exc)
 
 
-async def _ask_over_udp(host: str, port: int, query: bytes) -> bytes:
+async def _ask_over_udp(host: str, port: int, query: bytes, mark: int = 0) -> bytes:
     numbered = _with_new_id(query)
     loop = asyncio.get_running_loop()
-    transport, expecting = await loop.create_datagram_endpoint(lambda: _Expecting(numbered), remote_addr=(host, port))
+    if mark:
+        connected = await _connected(host, port, socket.SOCK_DGRAM, mark)
+        transport, expecting = await loop.create_datagram_endpoint(lambda: _Expecting(numbered), sock=connected)
+    else:
+        where = (host, port)
+        transport, expecting = await loop.create_datagram_endpoint(lambda: _Expecting(numbered), remote_addr=where)
     try:
         transport.sendto(numbered)
         return await expecting.reply
@@ -77,10 +84,13 @@ async def _ask_over_udp(host: str, port: int, query: bytes) -> bytes:
         transport.close()
 
 
-async def ask_over_tcp(host: str, port: int, query: bytes) -> bytes:
+async def ask_over_tcp(host: str, port: int, query: bytes, mark: int = 0) -> bytes:
     """The reply of the server at ``host``, ``port``, over a connection of its own (RFC 7766). Raises OSError."""
     numbered = _with_new_id(query)
-    reader, writer = await asyncio.open_connection(host, port)
+    if mark:
+        reader, writer = await asyncio.open_connection(sock=await _connected(host, port, socket.SOCK_STREAM, mark))
+    else:
+        reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(_LENGTH.pack(len(numbered)) + numbered)
         (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
@@ -92,6 +102,19 @@ async def ask_over_tcp(host: str, port: int, query: bytes) -> bytes:
     if not answers(reply, numbered):
         raise ConnectionAbortedError("the answer is to another question")
     return reply
+
+
+async def _connected(host: str, port: int, kind: socket.SocketKind, mark: int) -> socket.socket:
+    """A socket whose packets carry ``mark``, by which a redirection of the host's questions to us tells ours apart."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    one = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        await asyncio.get_running_loop().sock_connect(one, (host, port))
+    except BaseException:
+        one.close()
+        raise
+    return one
 
 
 def _with_new_id(query: bytes) -> bytes:

@@ -39,6 +39,9 @@ MANY = 20
 SLICE = 125
 """Objects and endpoints folded in one turn of the loop, during which nothing is answered: two milliseconds at most."""
 
+GREETING = 0.5
+"""Seconds to wait for the settings, which the daemon sends at once, before anything is answered without them."""
+
 
 async def take_in(responder: Responder, feed: Feed) -> None:
     """Fold ``feed`` in slices; it counts as in step when the last one is in."""
@@ -58,7 +61,9 @@ def report(responder: Responder, forwarder: Forwarder, lost: int) -> dict[str, o
     return {**counted, "memo-hits": responder.hits, "lost-replies": lost, "forwarded": forwarder.counts.to_json()}
 
 
-async def _receive(channel: Channel, responder: Responder, forwarder: Forwarder, reporter: Reporter) -> None:
+async def _receive(
+    channel: Channel, responder: Responder, forwarder: Forwarder, reporter: Reporter, configured: asyncio.Event
+) -> None:
     """Take in what the daemon says until it stops."""
     while True:
         try:
@@ -68,6 +73,7 @@ async def _receive(channel: Channel, responder: Responder, forwarder: Forwarder,
         if isinstance(message, DnsConfig):
             responder.configure(message)
             forwarder.configure(message)
+            configured.set()
         elif isinstance(message, Feed):
             await take_in(responder, message)
             if responder.outdated:
@@ -107,22 +113,28 @@ async def serve(channel: Channel, udp: list[socket.socket], tcp: list[socket.soc
         dispatcher.holds = HoldsClient(socket.socket(fileno=holds), responder.memo.clear)
     cluster = _cluster_dns(responder, dispatcher.holds)
     forwarder = dispatcher.forwarder = Forwarder(cluster, responder.probes)
-    datagrams = [UdpServer(bound, dispatcher) for bound in udp]
-    streams = []
-    for listening in tcp:
-        streams.append(TcpServer(dispatcher))
-        await streams[-1].listen(listening)
-    await channel.send(Ready("dns"))
+    datagrams: list[UdpServer] = []
+    streams: list[TcpServer] = []
     reporter = Reporter("dns", channel, lambda: report(responder, forwarder, sum(each.lost for each in datagrams)))
-    reporting = asyncio.create_task(reporter.run())
-    finding = asyncio.create_task(_find_domain(channel, responder, cluster))
+    configured = asyncio.Event()
+    tasks = [asyncio.create_task(_receive(channel, responder, forwarder, reporter, configured))]
     try:
-        await _receive(channel, responder, forwarder, reporter)
+        # What was asked while nobody was here is still in the sockets: it deserves more than "not ready".
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(configured.wait(), GREETING)
+        datagrams += [UdpServer(bound, dispatcher) for bound in udp]
+        for listening in tcp:
+            streams.append(TcpServer(dispatcher))
+            await streams[-1].listen(listening)
+        if not tasks[0].done():
+            await channel.send(Ready("dns"))
+        tasks.append(asyncio.create_task(reporter.run()))
+        tasks.append(asyncio.create_task(_find_domain(channel, responder, cluster)))
+        await tasks[0]
     finally:
-        for task in (reporting, finding):
+        for task in tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
         for server in datagrams:
             server.close()
         for stream in streams:
@@ -152,8 +164,8 @@ async def _main(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="resolverd.dns.worker")
     parser.add_argument("--channel", type=int, required=True)
-    parser.add_argument("--udp", type=int, action="append", default=[])
-    parser.add_argument("--tcp", type=int, action="append", default=[])
+    parser.add_argument("--udp", "--more-udp", type=int, action="append", default=[])
+    parser.add_argument("--tcp", "--more-tcp", type=int, action="append", default=[])
     parser.add_argument("--holds", type=int)
     parser.add_argument("--log-level", default="info", choices=logs.LEVELS)
     arguments = parser.parse_args()

@@ -1,0 +1,146 @@
+"""Running nft: one child that owns our table for as long as it lives, and short ones that look."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import IO
+
+from resolverd.errors import HostError, one_line
+from resolverd.host import Server
+
+from .nft_table import FAMILY, TABLE, Redirection, redirection_of, table
+
+DEADLINE = 5.0
+"""Seconds nft has for anything."""
+_POLL = 0.02
+_FOLDERS = "/usr/sbin:/sbin:/usr/local/sbin"
+"""Where nft is, and an ordinary user's PATH does not lead."""
+_TRIAL = Redirection(frozenset({ip_address("192.0.2.1")}), (Server(ip_address("127.0.0.1")),))
+
+
+def program() -> str | None:
+    """Where nft is; None when it is not installed."""
+    return shutil.which("nft", path=f"{os.environ.get('PATH', os.defpath)}:{_FOLDERS}")
+
+
+async def why_not(mark: int) -> str:
+    """Why this host cannot redirect by a table of ours; empty when it can. The kernel checks one, and adds nothing."""
+    if program() is None:
+        return "nft is not installed (package nftables)"
+    code, _, said = await _run("--interactive")  # it reads nothing, and ends; some builds cannot
+    if code != 0:
+        return f"nft cannot: {said}"
+    code, _, said = await _run("--check", table(_TRIAL, mark, name=f"{TABLE}-trial"))
+    return "" if code == 0 else f"nft cannot: {said}"
+
+
+async def current() -> Redirection:
+    """What the table of that name does now, whoever owns it."""
+    code, out, _ = await _run("--numeric", "list", "table", FAMILY, TABLE)
+    try:
+        return redirection_of(out.decode(errors="replace") if code == 0 else "")
+    except ValueError as error:
+        raise HostError("nft", "its listing makes no sense", "use --backend none") from error
+
+
+@dataclass(slots=True, eq=False)
+class Owner:
+    """The child whose table it is. It ends with its standard input, so it cannot outlive us."""
+
+    mark: int
+    containers: bool = False
+    _process: subprocess.Popen[bytes] | None = None
+    _said: IO[bytes] | None = None
+    """What the child complains of."""
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    async def hold(self, redirection: Redirection) -> None:
+        """Have the table say ``redirection``, changed in one transaction. HostError when it does not come to be."""
+        line = table(redirection, self.mark, containers=self.containers)
+        if self.is_alive:
+            line = f"delete table {FAMILY} {TABLE}; {line}"
+        else:
+            self._start()
+        assert self._process is not None and self._process.stdin is not None  # noqa: S101, PT018 - started above
+        with contextlib.suppress(BrokenPipeError):  # why, is found out below
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        deadline = asyncio.get_running_loop().time() + DEADLINE
+        while True:
+            there = await current() == redirection
+            # Another's table may look the same: nft then says that it may not touch it.
+            if not self.is_alive or self._complaint() or asyncio.get_running_loop().time() > deadline:
+                raise HostError("nftables", self._complaint() or "the table does not come to be", _FIX)
+            if there:
+                return
+            await asyncio.sleep(_POLL)
+
+    def let_go(self) -> None:
+        """End the child; the kernel removes the table before that is over."""
+        if self._process is None:
+            return
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+        if self._said is not None:
+            self._said.close()
+            self._said = None
+
+    def _start(self) -> None:
+        self.let_go()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - let_go closes it
+        command = [program() or "nft", "--interactive"]
+        # A session of its own: Ctrl-C is the daemon's, which lets go when everything else is put back.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True
+        )
+
+    def _complaint(self) -> str:
+        if self._said is None:
+            return ""
+        self._said.seek(0)
+        return _first_line(self._said.read())
+
+
+_FIX = "see nft list ruleset; another resolverd may be running: resolverd down"
+
+
+async def _run(*arguments: str) -> tuple[int, bytes, str]:
+    """Exit code, output, first line of complaint. HostError when nft hangs or cannot be started."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            program() or "nft",
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as error:
+        raise HostError("nft", str(error.strerror), "apt-get install nftables") from error
+    try:
+        out, said = await asyncio.wait_for(process.communicate(), DEADLINE)
+    except TimeoutError as error:
+        process.kill()
+        await process.wait()
+        raise HostError("nft", f"no answer within {DEADLINE:g} s", "look for a hanging nft") from error
+    return process.returncode or 0, out, _first_line(said)
+
+
+def _first_line(said: bytes) -> str:
+    return one_line(next(iter(said.decode(errors="replace").splitlines()), "")).removeprefix("Error: ")

@@ -1,0 +1,139 @@
+"""A host without systemd-resolved inside a stage: a LAN with name servers of both IP versions that know every type.
+
+``python tests/lan_double.py ADDRESS...`` is those name servers. Everything else needs a stage: it changes the stage's
+own /etc and network, and refuses to run anywhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from socketserver import ThreadingTCPServer, ThreadingUDPServer
+from typing import Any
+
+NAMESERVERS = ("192.0.2.53", "192.0.2.54", "2001:db8::53")
+RESOLV_CONF = Path("/etc/resolv.conf")
+TEXT = "# the LAN's\n" + "".join(f"nameserver {address}\n" for address in NAMESERVERS) + "options timeout:2\n"
+_LINKS = """\
+netns add lan
+link add lan0 type veth peer name far0 netns lan
+address add 192.0.2.2/24 dev lan0
+address add 2001:db8::2/64 dev lan0 nodad
+link set lan0 addrgenmode none up
+"""
+_FAR = """\
+link set lo up
+address add 192.0.2.53/24 dev far0
+address add 192.0.2.54/24 dev far0
+address add 2001:db8::53/64 dev far0 nodad
+link set far0 up
+"""
+
+
+def check_private() -> None:
+    """RuntimeError where /etc is the machine's own."""
+    points = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+    if "RESOLVERD_STAGE" not in os.environ or "/etc" not in points:
+        raise RuntimeError("this changes /etc/resolv.conf, and runs in a stage only")
+
+
+@contextmanager
+def lan_host(resolv_conf: str = TEXT) -> Iterator[None]:
+    """While entered, the stage is on the LAN, and its programs go by /etc/resolv.conf alone."""
+    check_private()
+    _systemd_resolved("stop")
+    link, nss = RESOLV_CONF.readlink(), Path("/etc/nsswitch.conf").read_text()
+    subprocess.run(["ip", "-batch", "-"], input=_LINKS, text=True, check=True)
+    subprocess.run(["ip", "-netns", "lan", "-batch", "-"], input=_FAR, text=True, check=True)
+    command = ["ip", "netns", "exec", "lan", sys.executable, __file__, *NAMESERVERS]
+    servers = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        assert servers.stdout is not None
+        assert servers.stdout.readline() == b"ready\n"
+        RESOLV_CONF.unlink()
+        RESOLV_CONF.write_text(resolv_conf)
+        Path("/etc/nsswitch.conf").write_text("hosts: files dns\n")
+        yield
+    finally:
+        servers.kill()
+        servers.communicate()
+        RESOLV_CONF.unlink(missing_ok=True)
+        RESOLV_CONF.symlink_to(link)
+        Path("/etc/nsswitch.conf").write_text(nss)
+        subprocess.run(["ip", "netns", "delete", "lan"], check=True)
+        while Path("/sys/class/net/lan0").exists():  # the kernel takes it away a moment after the namespace
+            time.sleep(0.01)
+        _systemd_resolved("start")
+
+
+def _systemd_resolved(verb: str) -> None:
+    checkout = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-m", "resolverd.demo.services", verb], cwd=checkout, check=True)
+
+
+class _Names:
+    """Knows names below ``public.example``, and nothing else; ``long`` needs TCP; the PTR of 198.51.100.7."""
+
+    def resolve(self, request: Any, handler: Any) -> Any:
+        import dnslib as d
+
+        name, kind = str(request.q.qname).lower().rstrip("."), d.QTYPE.get(request.q.qtype)
+        reply = request.reply()
+        reply.header.aa = 0
+        exists = name.endswith("public.example") or name == "7.100.51.198.in-addr.arpa"
+        data = {
+            "A": d.A("198.51.100.7"),
+            "AAAA": d.AAAA("2001:db8:1::7"),
+            "MX": d.MX("mail.public.example", 10),
+            "TXT": d.TXT([bytes([65 + i]) * 200 for i in range(12)] if name.startswith("long") else b"v=1"),
+            "SRV": d.SRV(1, 2, 5060, "sip.public.example"),
+            "HTTPS": d.HTTPS(1, [b"alt", b"public", b"example"], []),
+            "PTR": d.PTR("seven.public.example"),
+        }
+        if exists and kind in data and (kind == "PTR") == name.endswith("arpa"):
+            reply.add_answer(d.RR(request.q.qname, request.q.qtype, rdata=data[kind], ttl=60))
+        else:
+            reply.header.rcode = d.RCODE.NOERROR if exists else d.RCODE.NXDOMAIN
+            start = d.SOA("ns.public.example", "hostmaster.public.example", (1, 3600, 600, 86400, 60))
+            reply.add_auth(d.RR("example", d.QTYPE.SOA, rdata=start, ttl=60))
+        if request.ar:
+            reply.add_ar(d.EDNS0(udp_len=1232))
+        return reply
+
+
+class _Udp(ThreadingUDPServer):
+    daemon_threads = True
+    max_packet_size = 4096
+
+
+class _Tcp(ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 128
+
+
+def main(addresses: list[str]) -> None:
+    import socket
+    import threading
+
+    from dnslib.server import DNSHandler, DNSLogger, DNSServer
+
+    for address in addresses:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        for base in (_Udp, _Tcp):
+            kind = type("Server", (base,), {"address_family": family})
+            quiet = DNSLogger("-request,-reply,-truncated,-error,-recv,-send", prefix=False)
+            DNSServer(
+                _Names(), address=address, port=53, tcp=base is _Tcp, logger=quiet, handler=DNSHandler, server=kind
+            ).start_thread()
+    print("ready", flush=True)
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
