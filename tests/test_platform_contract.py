@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from resolverd_platform.etc_resolver import EtcResolverBackend
 from resolverd_platform.none import NoneBackend
 from resolverd_platform.override import OverrideBackend
 from resolverd_platform.resolved import ResolvedBackend
-from resolverd_tunnel.device_linux import create_device
 
 pytestmark = pytest.mark.staged
 
@@ -120,97 +119,3 @@ async def test_disturbances_wait_and_can_be_given_up(make: Make) -> None:
     await asyncio.gather(told, return_exceptions=True)
     await backend.revert()
     await backend.close()
-
-
-# Those that send single domains to us, and so can be held to every one of them.
-
-SPLIT_LINK = "rd-test2"
-SPLIT = HostDns(SPLIT_LINK, (SERVER,), ("cluster.local", "default", "svc"), ("default.svc.cluster.local",))
-
-
-@dataclass
-class Subject:
-    """A back end to be tested, and what tells that it changed something."""
-
-    make: Callable[[], ResolverBackend]
-    """A fresh one, as in a fresh process."""
-    state: Callable[[], object]
-    """Something that is another after every change to the host, even one to the same."""
-
-    @asynccontextmanager
-    async def fresh(self) -> AsyncIterator[ResolverBackend]:
-        made = self.make()
-        try:
-            yield made
-        finally:
-            await made.close()
-
-
-@pytest.fixture(params=["etc-resolver", "systemd-resolved"])
-def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
-    if request.param == "etc-resolver":
-        folder = tmp_path / "resolver"
-        mac = MacDouble(folder)
-
-        def state() -> object:
-            return [(path.name, path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("*")]
-
-        yield Subject(lambda: EtcResolverBackend(SPLIT_LINK, mac, folder), state)
-        return
-    device = create_device(SPLIT_LINK)
-    changes: list[str] = []
-
-    class Overheard(FastBus):
-        async def call(self, call):  # type: ignore[no-untyped-def]
-            if call.member.startswith(("Set", "Revert")):
-                changes.append(call.member)
-            return await super().call(call)
-
-    yield Subject(lambda: ResolvedBackend(SPLIT_LINK, Overheard()), lambda: len(changes))
-    device.close()
-
-
-def same(found: HostDns, want: HostDns) -> bool:
-    """The order of routing domains means nothing."""
-    return replace(found, routing=tuple(sorted(found.routing))) == replace(want, routing=tuple(sorted(want.routing)))
-
-
-async def test_what_is_applied_is_in_force_and_reported(subject: Subject) -> None:
-    async with subject.fresh() as backend:
-        assert not await backend.read()
-        assert same((await backend.apply(SPLIT)).dns, SPLIT)
-        assert same(await backend.read(), SPLIT)
-
-
-async def test_what_is_there_already_is_not_touched(subject: Subject) -> None:
-    async with subject.fresh() as backend:
-        await backend.apply(SPLIT)
-        before = subject.state()
-        await backend.apply(SPLIT)
-        assert subject.state() == before
-    async with subject.fresh() as another:
-        await another.apply(SPLIT)
-        assert subject.state() == before
-        await another.apply(replace(SPLIT, routing=("cluster.local",)))
-        assert subject.state() != before
-
-
-async def test_what_is_no_longer_wanted_goes_and_what_is_new_comes(subject: Subject) -> None:
-    other = HostDns(SPLIT_LINK, (Server(ip_address("198.18.53.9"), 5300),), ("cluster.local", "billing"), ())
-    async with subject.fresh() as backend:
-        await backend.apply(SPLIT)
-        assert same((await backend.apply(other)).dns, other)
-        assert same(await backend.read(), other)
-
-
-async def test_the_empty_wish_and_revert_leave_nothing_also_in_a_fresh_process(subject: Subject) -> None:
-    async with subject.fresh() as backend:
-        await backend.apply(SPLIT)
-    async with subject.fresh() as fresh:
-        assert same(await fresh.read(), SPLIT)
-        await fresh.revert()
-        assert await fresh.read() == HostDns()
-        await fresh.revert()
-        await fresh.apply(SPLIT)
-        assert not (await fresh.apply(HostDns())).dns
-        assert await fresh.read() == HostDns()

@@ -139,7 +139,7 @@ async def test_the_back_end_of_another_system_says_so() -> None:
 async def test_a_mac_which_has_no_bus_gets_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dbus_fast", None)
     monkeypatch.setattr(etc_resolver.look, "__defaults__", ("darwin",))
-    backend, said = await choose("auto", "resolverd0")
+    backend, said = await choose("auto", "utun7", system="darwin")
     assert (backend.name, said) == ("etc-resolver", "macOS asks the servers that files in /etc/resolver name")
     with pytest.raises(HostError, match="systemd-resolved: there is no dbus_fast to reach a system bus with"):
         await choose("systemd-resolved", "resolverd0")

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 from mac_double import MacDouble
-from test_platform_contract import SPLIT as WANT
-from test_platform_contract import SPLIT_LINK as LINK
+from test_platform_contract_split import LINK, WANT
 
 from resolverd.errors import HostError, NoPermissionError
 from resolverd.host import OtherLink, Server, Subnet

@@ -49,6 +49,8 @@ class Candidate:
     make: Callable[[Bus, str, Path], ResolverBackend]
     """From the bus, the link and the state directory."""
     automatic: bool
+    system: str = ""
+    """The only one it is for, as ``sys.platform`` calls it: elsewhere only who asks for it hears of it."""
     undo: Callable[[Path], list[str]] | None = None
     """Takes back what a killed daemon with that state directory left; what was done, in words. None: it leaves
     nothing, because kernel and resolver forget what belonged to it."""
@@ -96,12 +98,13 @@ async def _look_for_nothing(bus: Bus, link: str) -> Found:
 
 
 CHAIN = (
-    Candidate("systemd-resolved", _look_for_resolved, lambda bus, link, _: ResolvedBackend(link, bus), automatic=True),
+    Candidate("systemd-resolved", _look_for_resolved, lambda bus, link, _: ResolvedBackend(link, bus), True, "linux"),
     Candidate(
         EtcResolverBackend.name,
         _look_for_etc_resolver,
         lambda _, link, __: EtcResolverBackend(link),
         automatic=True,
+        system="darwin",
         undo=lambda _: etc_resolver.take_back(),
     ),
     Candidate(
@@ -109,6 +112,7 @@ CHAIN = (
         _look_for_override,
         lambda _, link, state: OverrideBackend(link, state, host_facts.RESOLV_CONF),
         automatic=True,
+        system="linux",
         undo=lambda state: take_back(state, host_facts.RESOLV_CONF),
     ),
     Candidate("none", _look_for_nothing, lambda _, link, __: NoneBackend(link), automatic=False),
@@ -125,7 +129,7 @@ def undo_leftovers(state: Path) -> list[str]:
 
 
 async def choose(
-    requested: str, link: str, bus: Bus | None = None, state: Path = Path()
+    requested: str, link: str, bus: Bus | None = None, state: Path = Path(), system: str = sys.platform
 ) -> tuple[ResolverBackend, str]:
     """The back end for ``link`` (empty: there is no tunnel) and the reason, one line.
 
@@ -138,7 +142,8 @@ async def choose(
     bus = FastBus() if bus is None else bus
     found: list[str] = []
     for candidate in CHAIN:
-        if requested == candidate.name or (requested == "auto" and candidate.automatic):
+        is_tried = candidate.automatic and candidate.system in ("", system)
+        if requested == candidate.name or (requested == "auto" and is_tried):
             look = await candidate.look(bus, link)
             if look.suits and not (requested == "auto" and look.only_if_asked):
                 if candidate.name != ResolvedBackend.name:
