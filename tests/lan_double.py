@@ -12,13 +12,19 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from socketserver import ThreadingTCPServer, ThreadingUDPServer
 from typing import Any
 
+from resolverd.host import HostDns, Server
+
 NAMESERVERS = ("192.0.2.53", "192.0.2.54", "2001:db8::53")
 RESOLV_CONF = Path("/etc/resolv.conf")
 TEXT = "# the LAN's\n" + "".join(f"nameserver {address}\n" for address in NAMESERVERS) + "options timeout:2\n"
+SERVERS = (Server(ip_address("127.0.53.53")), Server(ip_address("::1"), 5390))
+WANT = HostDns("", SERVERS, ("cluster.local", "svc"), ("default.svc.cluster.local",))
+"""What a daemon would want of this host."""
 _LINKS = """\
 netns add lan
 link add lan0 type veth peer name far0 netns lan
@@ -33,6 +39,27 @@ address add 192.0.2.54/24 dev far0
 address add 2001:db8::53/64 dev far0 nodad
 link set far0 up
 """
+
+
+async def no_nft(mark: int) -> str:
+    """Why way A cannot be taken here."""
+    return "nft is not installed"
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True)
+
+
+def nft(*arguments: str, text: str | None = None) -> str:
+    return subprocess.run(["nft", *arguments], input=text, check=True, capture_output=True, text=True).stdout
+
+
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """AssertionError when the file and the ruleset are not in the end as they were."""
+    ruleset = nft("list", "ruleset")
+    yield
+    assert (RESOLV_CONF.read_text(), nft("list", "ruleset")) == (TEXT, ruleset)
 
 
 def check_private() -> None:

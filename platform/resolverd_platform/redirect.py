@@ -79,6 +79,11 @@ class Redirect:
         return frozenset(nameservers_of(self.original()))
 
     def _redirection(self, want: HostDns) -> tuple[Redirection, tuple[str, ...]]:
+        """What is to be, and notes. HostError when containers are to be sent where they cannot go."""
+        lost = next((server for server in want.servers if server.address.is_loopback), None)
+        if self.containers and lost is not None:
+            why = f"{lost.address}, on loopback, is not reached by containers"
+            raise HostError("nftables", why, "let the DNS server listen elsewhere")
         by_version = {server.address.version: server for server in reversed(want.servers)}
         own = {server.address for server in want.servers}
         self._asked = self._nameservers()

@@ -1,4 +1,4 @@
-"""The back end ``override`` on a real LAN host: nftables and /etc/resolv.conf, and whatever others do to both."""
+"""Way A of the back end ``override`` on a real LAN host: nftables, and whatever others do to it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fakes import eventually
-from lan_double import RESOLV_CONF, TEXT, check_private, lan_host
+from lan_double import RESOLV_CONF, SERVERS, TEXT, WANT, lan_host, nft, unchanged
 
 from resolverd.errors import HostError
-from resolverd.host import HostDns, Server
-from resolverd_platform.guard import Guard
+from resolverd.host import Server
 from resolverd_platform.nft import why_not
 from resolverd_platform.override import OverrideBackend
 from resolverd_platform.redirect import MARK
@@ -30,25 +27,11 @@ from resolverd_platform.resolv_conf import author_of
 
 pytestmark = pytest.mark.staged
 
-SERVERS = (Server(ip_address("127.0.53.53"), 53), Server(ip_address("::1"), 5390))
-WANT = HostDns("", SERVERS, ("cluster.local", "svc"), ("default.svc.cluster.local",))
 OTHERS = """
 table ip nat { chain OUTPUT { type nat hook output priority -100; ip daddr 192.0.2.99 dnat to 192.0.2.1; }; }
 table inet filter { set s { type ipv4_addr; elements = { 192.0.2.7 }; };
     chain input { type filter hook input priority 0; ip saddr @s tcp dport 9 drop; }; }
 """
-
-
-async def no_nft(mark: int) -> str:
-    return "nft is not installed"
-
-
-def run(*command: str) -> None:
-    subprocess.run(command, check=True)
-
-
-def nft(*arguments: str, text: str | None = None) -> str:
-    return subprocess.run(["nft", *arguments], input=text, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,10 +42,8 @@ def lan() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def as_it_was() -> Iterator[None]:
-    """Every test leaves the file and the ruleset as it found them."""
-    ruleset = nft("list", "ruleset")
-    yield
-    assert (RESOLV_CONF.read_text(), nft("list", "ruleset")) == (TEXT, ruleset)
+    with unchanged():
+        yield
 
 
 @pytest.fixture
@@ -78,34 +59,24 @@ async def redirecting(state: Path) -> AsyncIterator[OverrideBackend]:
     await one.revert()
 
 
-@pytest.fixture
-async def replacing(state: Path) -> AsyncIterator[OverrideBackend]:
-    one = OverrideBackend("", state, why_not_nft=no_nft)
-    yield one
-    await one.revert()
-    assert not list(state.iterdir()), "the journal is not clear"
-
-
 @contextmanager
 def answering(*servers: Server) -> Iterator[None]:
     """Says ``us`` to every datagram sent to ``servers``."""
-    bound = []
-    for server in servers:
-        one = socket.socket(socket.AF_INET6 if server.address.version == 6 else socket.AF_INET, socket.SOCK_DGRAM)
-        one.bind((str(server.address), server.port))
-        bound.append(one)
-
-        def serve(one: socket.socket = one) -> None:
-            while (got := one.recvfrom(512))[0] != b"end":
-                one.sendto(b"us", got[1])
-
-        threading.Thread(target=serve, daemon=True).start()
-    try:
+    with ExitStack() as stack:
+        for server in servers:
+            kind = socket.AF_INET6 if server.address.version == 6 else socket.AF_INET
+            one = stack.enter_context(socket.socket(kind, socket.SOCK_DGRAM))
+            one.bind((str(server.address), server.port))
+            thread = threading.Thread(target=say_us, args=(one,))
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(one.sendto, b"end", one.getsockname())
         yield
-    finally:
-        for one in bound:
-            one.sendto(b"end", one.getsockname())
-            one.close()
+
+
+def say_us(one: socket.socket) -> None:
+    while (got := one.recvfrom(512))[0] != b"end":
+        one.sendto(b"us", got[1])
 
 
 def who_answers(address: str, mark: int = 0) -> str:
@@ -158,11 +129,14 @@ async def test_docker_s_own_server_is_redirected_and_still_reached_by_us(redirec
 
 
 async def test_containers_are_redirected_only_when_asked_for(state: Path) -> None:
+    reachable = replace(WANT, servers=(Server(ip_address("198.18.53.1")), Server(ip_address("fd53::1"))))
     for containers in (False, True):
         backend = OverrideBackend("", state, containers=containers)
-        await backend.apply(WANT)
+        await backend.apply(reachable)
         assert ("hook prerouting" in nft("list", "table", "inet", "resolverd")) == containers
         await backend.revert()
+    with pytest.raises(HostError, match=r"127.0.53.53, on loopback, is not reached by containers"):
+        await OverrideBackend("", state, containers=True).apply(WANT)
 
 
 async def test_other_programs_rules_are_not_touched_and_a_flush_of_theirs_does_not_touch_ours(
@@ -267,128 +241,3 @@ async def test_only_link_local_name_servers_are_left_alone(redirecting: Override
             await redirecting.apply(WANT)
     finally:
         RESOLV_CONF.write_text(TEXT)
-
-
-async def test_without_nft_our_server_stands_in_the_file(replacing: OverrideBackend) -> None:
-    applied = await replacing.apply(WANT)
-    assert applied.dns == replace(WANT, servers=SERVERS[:1])
-    assert await replacing.read() == HostDns(servers=SERVERS[:1], search=("default.svc.cluster.local",))
-    inode = RESOLV_CONF.stat().st_ino
-    assert (await replacing.apply(WANT)).dns == applied.dns
-    assert RESOLV_CONF.stat().st_ino == inode, "written although nothing has changed"
-    facts = await replacing.capabilities()
-    assert (len(facts.nameservers), facts.host_search, facts.mark) == (3, (), 0), "the original's, not ours"
-    assert (await replacing.apply(replace(WANT, search=()))).dns.search == ()
-    assert "svc.cluster.local" not in RESOLV_CONF.read_text()
-    await replacing.apply(HostDns())
-    assert RESOLV_CONF.read_text() == TEXT
-
-
-async def test_the_file_knows_port_53_only(replacing: OverrideBackend) -> None:
-    with pytest.raises(HostError, match=r"it can name servers on port 53 only \(.*--dns-listen"):
-        await replacing.apply(replace(WANT, servers=(Server(ip_address("127.0.0.1"), 5300),)))
-
-
-def by_rename(text: str) -> None:
-    fresh = RESOLV_CONF.with_name("resolv.conf.new")
-    fresh.write_text(text)
-    fresh.rename(RESOLV_CONF)
-
-
-@pytest.mark.parametrize("rewrite", [by_rename, RESOLV_CONF.write_text], ids=["by rename", "in place"])
-async def test_a_file_that_another_program_rewrote_is_taken_again_and_theirs_comes_back(
-    replacing: OverrideBackend, rewrite: Callable[[str], Any]
-) -> None:
-    theirs = "# a new lease\nnameserver 192.0.2.54\n"
-    now = 100.0
-    replacing._replacement.clock = lambda: now
-    await replacing.apply(WANT)
-    rewrite(theirs)
-    reason = await asyncio.wait_for(anext(replacing.disturbances()), 10)
-    assert reason == "/etc/resolv.conf was rewritten by another program"
-    assert list(map(str, (await replacing.capabilities()).nameservers)) == ["192.0.2.54"]
-    await replacing.apply(WANT)
-    rewrite(theirs)
-    for _ in range(2):
-        now += 2
-        with pytest.raises(HostError, match=r"rewritten it again within 5 s \(stop that program: fuser -v /etc/"):
-            await replacing.apply(WANT)
-        assert RESOLV_CONF.read_text() == theirs, "a fight is not fought"
-    now += 2
-    await replacing.apply(WANT)
-    assert author_of(RESOLV_CONF.read_text()) is not None
-    await replacing.revert()
-    assert RESOLV_CONF.read_text() == theirs
-    RESOLV_CONF.write_text(TEXT)
-
-
-async def test_a_link_stays_a_link(replacing: OverrideBackend, tmp_path: Path) -> None:
-    target = tmp_path / "managed.conf"
-    target.write_text(TEXT)
-    target.chmod(0o640)
-    os.chown(target, 12, 34)
-    RESOLV_CONF.unlink()
-    RESOLV_CONF.symlink_to(target)
-    try:
-        await replacing.apply(WANT)
-        assert (RESOLV_CONF.readlink(), target.read_text()) == (target, RESOLV_CONF.read_text())
-        assert author_of(target.read_text()) is not None
-        await replacing.revert()
-        seen = target.stat()
-        assert (target.read_text(), seen.st_mode & 0o777, seen.st_uid, seen.st_gid) == (TEXT, 0o640, 12, 34)
-        target.unlink()
-        await replacing.apply(WANT)
-        await replacing.revert()
-        assert (RESOLV_CONF.readlink(), target.exists()) == (target, False)
-    finally:
-        RESOLV_CONF.unlink()
-        RESOLV_CONF.write_text(TEXT)
-
-
-async def test_a_file_mounted_over_it_is_written_in_place(replacing: OverrideBackend, tmp_path: Path) -> None:
-    check_private()
-    outside = tmp_path / "outside"
-    outside.write_text(TEXT)
-    run("mount", "--bind", str(outside), str(RESOLV_CONF))
-    try:
-        inode = outside.stat().st_ino
-        await replacing.apply(WANT)
-        assert author_of(outside.read_text()) is not None
-        assert (await replacing.read()).servers == SERVERS[:1]
-        await replacing.revert()
-        assert (outside.read_text(), outside.stat().st_ino) == (TEXT, inode)
-        assert sorted(path.name for path in RESOLV_CONF.parent.glob(".resolv*")) == []
-    finally:
-        run("umount", str(RESOLV_CONF))
-
-
-async def test_a_file_that_may_not_be_written_changes_nothing(state: Path) -> None:
-    check_private()
-    run("mount", "-o", "remount,ro,bind", "/etc")
-    try:
-        backend = OverrideBackend("", state, why_not_nft=no_nft)
-        with pytest.raises(HostError, match=r"/etc/resolv.conf: Read-only"):
-            await backend.apply(WANT)
-        await backend.revert()
-    finally:
-        run("mount", "-o", "remount,rw,bind", "/etc")
-
-
-async def test_a_guard_that_dies_is_told_and_replaced(replacing: OverrideBackend) -> None:
-    await replacing.apply(WANT)
-    guard = replacing._replacement._guard
-    assert guard is not None
-    guard.process.kill()
-    assert "guard" in await asyncio.wait_for(anext(replacing.disturbances()), 10)
-    await replacing.apply(WANT)
-    assert replacing._replacement._guard is not guard
-
-
-async def test_no_guard_no_deed(replacing: OverrideBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(folder: Path, run: str) -> Any:
-        raise HostError("guard process", "it does not start")
-
-    monkeypatch.setattr(Guard, "start", none)
-    with pytest.raises(HostError, match="guard process"):
-        await replacing.apply(WANT)
-    assert RESOLV_CONF.read_text() == TEXT

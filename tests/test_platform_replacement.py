@@ -1,0 +1,173 @@
+"""Way B of the back end ``override`` on a real LAN host: /etc/resolv.conf, and whatever others do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lan_double import RESOLV_CONF, SERVERS, TEXT, WANT, check_private, lan_host, no_nft, run, unchanged
+
+from resolverd.errors import HostError
+from resolverd.host import HostDns, Server
+from resolverd_platform.guard import Guard
+from resolverd_platform.override import OverrideBackend
+from resolverd_platform.resolv_conf import author_of
+
+pytestmark = pytest.mark.staged
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lan() -> Iterator[None]:
+    with lan_host():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    with unchanged():
+        yield
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    (tmp_path / "state").mkdir()
+    return tmp_path / "state"
+
+
+@pytest.fixture
+async def replacing(state: Path) -> AsyncIterator[OverrideBackend]:
+    one = OverrideBackend("", state, why_not_nft=no_nft)
+    yield one
+    await one.revert()
+    assert not list(state.iterdir()), "the journal is not clear"
+
+
+async def test_without_nft_our_server_stands_in_the_file(replacing: OverrideBackend) -> None:
+    applied = await replacing.apply(WANT)
+    assert applied.dns == replace(WANT, servers=SERVERS[:1])
+    assert await replacing.read() == HostDns(servers=SERVERS[:1], search=("default.svc.cluster.local",))
+    inode = RESOLV_CONF.stat().st_ino
+    assert (await replacing.apply(WANT)).dns == applied.dns
+    assert RESOLV_CONF.stat().st_ino == inode, "written although nothing has changed"
+    facts = await replacing.capabilities()
+    assert (len(facts.nameservers), facts.host_search, facts.mark) == (3, (), 0), "the original's, not ours"
+    assert (await replacing.apply(replace(WANT, search=()))).dns.search == ()
+    assert "svc.cluster.local" not in RESOLV_CONF.read_text()
+    await replacing.apply(HostDns())
+    assert RESOLV_CONF.read_text() == TEXT
+
+
+async def test_the_file_knows_port_53_only(replacing: OverrideBackend) -> None:
+    with pytest.raises(HostError, match=r"it can name servers on port 53 only \(.*--dns-listen"):
+        await replacing.apply(replace(WANT, servers=(Server(ip_address("127.0.0.1"), 5300),)))
+
+
+def by_rename(text: str) -> None:
+    fresh = RESOLV_CONF.with_name("resolv.conf.new")
+    fresh.write_text(text)
+    fresh.rename(RESOLV_CONF)
+
+
+@pytest.mark.parametrize("rewrite", [by_rename, RESOLV_CONF.write_text], ids=["by rename", "in place"])
+async def test_a_file_that_another_program_rewrote_is_taken_again_and_theirs_comes_back(
+    replacing: OverrideBackend, rewrite: Callable[[str], Any]
+) -> None:
+    theirs = "# a new lease\nnameserver 192.0.2.54\n"
+    now = 100.0
+    replacing._replacement.clock = lambda: now
+    await replacing.apply(WANT)
+    rewrite(theirs)
+    reason = await asyncio.wait_for(anext(replacing.disturbances()), 10)
+    assert reason == "/etc/resolv.conf was rewritten by another program"
+    assert list(map(str, (await replacing.capabilities()).nameservers)) == ["192.0.2.54"]
+    await replacing.apply(WANT)
+    rewrite(theirs)
+    for _ in range(2):
+        now += 2
+        with pytest.raises(HostError, match=r"rewritten it again within 5 s \(stop that program: fuser -v /etc/"):
+            await replacing.apply(WANT)
+        assert RESOLV_CONF.read_text() == theirs, "a fight is not fought"
+    now += 2
+    await replacing.apply(WANT)
+    assert author_of(RESOLV_CONF.read_text()) is not None
+    await replacing.revert()
+    assert RESOLV_CONF.read_text() == theirs
+    RESOLV_CONF.write_text(TEXT)
+
+
+async def test_a_link_stays_a_link(replacing: OverrideBackend, tmp_path: Path) -> None:
+    target = tmp_path / "managed.conf"
+    target.write_text(TEXT)
+    target.chmod(0o640)
+    os.chown(target, 12, 34)
+    RESOLV_CONF.unlink()
+    RESOLV_CONF.symlink_to(target)
+    try:
+        await replacing.apply(WANT)
+        assert (RESOLV_CONF.readlink(), target.read_text()) == (target, RESOLV_CONF.read_text())
+        assert author_of(target.read_text()) is not None
+        await replacing.revert()
+        seen = target.stat()
+        assert (target.read_text(), seen.st_mode & 0o777, seen.st_uid, seen.st_gid) == (TEXT, 0o640, 12, 34)
+        target.unlink()
+        await replacing.apply(WANT)
+        await replacing.revert()
+        assert (RESOLV_CONF.readlink(), target.exists()) == (target, False)
+    finally:
+        RESOLV_CONF.unlink()
+        RESOLV_CONF.write_text(TEXT)
+
+
+async def test_a_file_mounted_over_it_is_written_in_place(replacing: OverrideBackend, tmp_path: Path) -> None:
+    check_private()
+    outside = tmp_path / "outside"
+    outside.write_text(TEXT)
+    run("mount", "--bind", str(outside), str(RESOLV_CONF))
+    try:
+        inode = outside.stat().st_ino
+        await replacing.apply(WANT)
+        assert author_of(outside.read_text()) is not None
+        assert (await replacing.read()).servers == SERVERS[:1]
+        await replacing.revert()
+        assert (outside.read_text(), outside.stat().st_ino) == (TEXT, inode)
+        assert sorted(path.name for path in RESOLV_CONF.parent.glob(".resolv*")) == []
+    finally:
+        run("umount", str(RESOLV_CONF))
+
+
+async def test_a_file_that_may_not_be_written_changes_nothing(state: Path) -> None:
+    check_private()
+    run("mount", "-o", "remount,ro,bind", "/etc")
+    try:
+        backend = OverrideBackend("", state, why_not_nft=no_nft)
+        with pytest.raises(HostError, match=r"/etc/resolv.conf: Read-only"):
+            await backend.apply(WANT)
+        await backend.revert()
+    finally:
+        run("mount", "-o", "remount,rw,bind", "/etc")
+
+
+async def test_a_guard_that_dies_is_told_and_replaced(replacing: OverrideBackend) -> None:
+    await replacing.apply(WANT)
+    guard = replacing._replacement._guard
+    assert guard is not None
+    guard.process.kill()
+    assert "guard" in await asyncio.wait_for(anext(replacing.disturbances()), 10)
+    await replacing.apply(WANT)
+    assert replacing._replacement._guard is not guard
+
+
+async def test_no_guard_no_deed(replacing: OverrideBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(folder: Path, run: str) -> Any:
+        raise HostError("guard process", "it does not start")
+
+    monkeypatch.setattr(Guard, "start", none)
+    with pytest.raises(HostError, match="guard process"):
+        await replacing.apply(WANT)
+    assert RESOLV_CONF.read_text() == TEXT
