@@ -138,7 +138,7 @@ async def test_a_vpn_that_routes_the_cluster_domain_is_named(laptop: Laptop) -> 
         assert failed.code == 1
         assert failed.complaint.startswith("resolverd: cluster domain cluster.local: withheld, ")
         assert "rd-vpn0" in failed.complaint
-        assert "allow-collisions: [cluster.local]" in failed.complaint
+        assert "include-suffixes: [.cluster.local]" in failed.complaint
     finally:
         os.close(vpn)
 

@@ -135,7 +135,7 @@ def _check_taken(host: dict[str, Any], domain: str) -> None:
     """Raise when the host is told, but not of the cluster domain: then the names that prove it works never resolve."""
     why = next((item for item in host["withheld"] if item["kind"] == "cluster-domain"), None)
     if why is not None and host["link"]:
-        fix = f"end what routes it, or take it all the same with dns.allow-collisions: [{domain}]"
+        fix = f"end what routes it, or take it all the same: dns.include-suffixes: [.{domain}]"
         raise _StartError(f"cluster domain {domain}", f"withheld, {one_line(why['detail'])} ({why['reason']})", fix)
 
 
