@@ -129,6 +129,20 @@ async def test_what_a_vpn_routes_stays_the_vpns(internet: Path, laptop: Laptop) 
     await until(given_back)
 
 
+async def test_a_vpn_that_routes_the_cluster_domain_is_named(laptop: Laptop) -> None:
+    vpn = open_tun("rd-vpn0", "198.18.60.1/24")
+    try:
+        resolvectl("dns", "rd-vpn0", "198.18.60.53")
+        resolvectl("domain", "rd-vpn0", "~cluster.local")
+        failed = await laptop.up()
+        assert failed.code == 1
+        assert failed.complaint.startswith("resolverd: cluster domain cluster.local: withheld, ")
+        assert "rd-vpn0" in failed.complaint
+        assert "include-suffixes: [.cluster.local]" in failed.complaint
+    finally:
+        os.close(vpn)
+
+
 async def test_the_most_important_domains_are_in_force_when_there_are_too_many(laptop: Laptop) -> None:
     made = [{"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": f"team-{n:03}"}} for n in range(1100)]
     laptop.cluster.create_all(made)

@@ -109,6 +109,7 @@ def _prove(folder: Path, steps: Steps, deadline: float, alive: Callable[[], None
     cluster, host = document["cluster"], document["host"]
     counts = ", ".join(f"{cluster[kind]} {kind}" for kind in ("namespaces", "services", "endpoints"))
     steps.done(f"cluster {one_line(cluster['context'])}: {counts}")
+    _check_taken(host, cluster["domain"])
     if host["domains"] or host["search"]:
         to = host["link"] or ", ".join(document["dns"]["listen"])
         steps.done(f"{host['backend']} sends {len(host['domains'])} domains to {to}")
@@ -127,6 +128,14 @@ def _prove(folder: Path, steps: Steps, deadline: float, alive: Callable[[], None
     if document["tunnel"]["state"] != "off" and document["probes"][0]["port"]:
         steps.waiting("connecting")
         steps.done(f"{attempt.connect_to_one_of(document['probes'])} accepts connections")
+
+
+def _check_taken(host: dict[str, Any], domain: str) -> None:
+    """Raise when the host is told, but not of the cluster domain: then the names that prove it works never resolve."""
+    why = next((item for item in host["withheld"] if item["kind"] == "cluster-domain"), None)
+    if why is not None and host["link"]:
+        fix = f"end what routes it, or take it all the same: dns.include-suffixes: [.{domain}]"
+        raise _StartError(f"cluster domain {domain}", f"withheld, {one_line(why['detail'])} ({why['reason']})", fix)
 
 
 def _wait_healthy(folder: Path, steps: Steps, deadline: float, alive: Callable[[], None]) -> dict[str, Any]:
