@@ -79,8 +79,7 @@ async def test_the_first_lists_are_the_truth_and_workers_could_follow(tmp_path: 
         follower = await one.synced()
         assert known(follower.snapshot) == truth(cluster)
         assert [context.namespace for context in one.contexts] == ["shop"]
-        await eventually(lambda: bool(follower.ranges))
-        assert "10.96.0.0/16" in map(str, follower.ranges)
+        await eventually(lambda: "10.96.0.0/16" in map(str, follower.ranges))
         cluster.create(service("fresh"))
         cluster.delete("Service", "web", "shop")
         await eventually(lambda: known(follower.snapshot) == truth(cluster))

@@ -1,12 +1,13 @@
-"""The cluster's DNS domain, from its own DNS service: the name that belongs to the service's address."""
+"""The cluster's DNS domain, from its own DNS service: the name that belongs to the service's address.
+
+dnslib is imported only where the question comes up: the DNS process starts without it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
-
-import dnslib
 
 from resolverd.cluster.snapshot import Snapshot
 from resolverd.names import Address, fold, is_domain
@@ -25,6 +26,8 @@ async def find_domain(
     cluster: ClusterDns, snapshot: Callable[[], Snapshot], configured: Callable[[], Address | None]
 ) -> str:
     """Ask until it is known: ``cluster.local`` for the answer ``kube-dns.kube-system.svc.cluster.local``."""
+    import dnslib
+
     attempt = 0
     while True:
         await asyncio.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
@@ -45,6 +48,8 @@ async def find_domain(
 
 def read_domain(reply: bytes) -> str:
     """What follows ``svc`` in the name of a service; empty when the reply says no such thing."""
+    import dnslib
+
     try:
         records = dnslib.DNSRecord.parse(reply).rr
         names = [fold(str(record.rdata)).removesuffix(".") for record in records if record.rtype == dnslib.QTYPE.PTR]
