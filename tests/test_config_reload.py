@@ -110,6 +110,10 @@ async def test_a_bad_file_changes_nothing_and_shows_until_it_is_mended(server: P
         shown = await resolverd("status", "--state-dir", str(server.state))
         assert shown.code == 1
         assert "✗ config: " in shown.out
+        # Whoever has such a mistake in the file that names the folder still finds the daemon.
+        (tmp_path / "resolverd").mkdir()
+        (tmp_path / "resolverd" / "config.yaml").write_text(f"daemon: {{state-dir: {server.state}}}\ndsn: {{}}\n")
+        assert (await resolverd("status", environment={"XDG_CONFIG_HOME": str(tmp_path)})).code == 1
         assert one.ttl == 77
         file.write_text("dns: {upstreams: [], ttl: 79}\n")
         await one.until(79)
