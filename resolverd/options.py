@@ -25,6 +25,8 @@ class Check:
     """What one setting, or one item of a list, may be."""
 
     accept: Callable[[Any], Any]
+    kind: str
+    """What ``accept`` takes, in a few words."""
     schema: Mapping[str, Any] = field(default_factory=dict)
     """What ``accept`` takes, as a JSON Schema (draft 2020-12)."""
     item: Check | None = None
@@ -51,8 +53,12 @@ def _boolean(value: Any) -> bool:
     return value
 
 
-text = Check(_text, {"type": "string"})
-boolean = Check(_boolean, {"type": "boolean"})
+def _matching(pattern: str, **more: Any) -> Mapping[str, Any]:
+    return {"type": "string", "pattern": pattern, **more}
+
+
+text = Check(_text, "text", {"type": "string"})
+boolean = Check(_boolean, "true, false", {"type": "boolean"})
 
 
 def choice(*allowed: str) -> Check:
@@ -63,7 +69,7 @@ def choice(*allowed: str) -> Check:
             raise ValueError(f"{_shown(value)} is none of {', '.join(allowed)}")
         return value
 
-    return Check(check, {"type": "string", "enum": list(allowed)})
+    return Check(check, ", ".join(allowed), {"type": "string", "enum": list(allowed)})
 
 
 _DURATION = rf"{_NUMBER}|({_NUMBER}(ms|s|m|h))+"
@@ -80,8 +86,9 @@ def seconds(shortest: float, longest: float) -> Check:
             raise ValueError(f"{_shown(value)} is not between {shortest:g}s and {longest:g}s")
         return length
 
-    written = {"type": "string", "pattern": f"^({_DURATION})$"}
-    return Check(check, {"anyOf": [written, {"type": "number", "minimum": shortest, "maximum": longest}]})
+    written = _matching(f"^({_DURATION})$")
+    kind = f"duration, {shortest:g}s to {longest:g}s"
+    return Check(check, kind, {"anyOf": [written, {"type": "number", "minimum": shortest, "maximum": longest}]})
 
 
 def _length(written: str) -> float | None:
@@ -102,7 +109,9 @@ def whole_seconds(shortest: int, longest: int) -> Check:
             raise ValueError(f"{_shown(value)} is not a whole number of seconds")
         return int(length)
 
-    return Check(check, {"anyOf": [bounded.schema["anyOf"][0], {**bounded.schema["anyOf"][1], "type": "integer"}]})
+    text, number = bounded.schema["anyOf"]
+    kind = f"whole seconds, {shortest}s to {longest}s"
+    return Check(check, kind, {"anyOf": [text, {**number, "type": "integer"}]})
 
 
 _LABEL = "_?[A-Za-z0-9]([-_A-Za-z0-9]{0,61}[A-Za-z0-9])?"
@@ -160,17 +169,19 @@ def _network(value: Any) -> str:
         raise ValueError(f"{_shown(value)} has host bits set, write {meant}") from None
 
 
-suffix = Check(_suffix, {"type": "string", "pattern": rf"^\.?{_DOMAIN_PATTERN}$", "maxLength": 255})
+suffix = Check(_suffix, "domain suffix", _matching(rf"^\.?{_DOMAIN_PATTERN}$", maxLength=255))
 """A domain suffix, with or without a leading dot; kept with one, folded."""
-name = Check(_name, {"type": "string", "pattern": f"^{_DOMAIN_PATTERN}$", "maxLength": 254})
+name = Check(_name, "domain name", _matching(f"^{_DOMAIN_PATTERN}$", maxLength=254))
 """A whole domain name, folded, without the final dot."""
-name_or_address = Check(_name_or_address, {"type": "string", "minLength": 1, "maxLength": 254})
+name_or_address = Check(
+    _name_or_address, "domain name or address", {"type": "string", "minLength": 1, "maxLength": 254}
+)
 """A whole domain name, as :data:`name` has it, or an IP address in its canonical form."""
-namespace = Check(_namespace, {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"})
-domain_or_auto = Check(lambda value: "auto" if value == "auto" else _name(value), name.schema)
-address_or_auto = Check(_address_or_auto, {"type": "string", "pattern": "^(auto|[0-9A-Fa-f:.]+)$"})
+namespace = Check(_namespace, "namespace", _matching("^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"))
+domain_or_auto = Check(lambda value: "auto" if value == "auto" else _name(value), "auto, or domain name", name.schema)
+address_or_auto = Check(_address_or_auto, "auto, or address", _matching("^(auto|[0-9A-Fa-f:.]+)$"))
 """An IP address in its canonical form, or ``auto``."""
-network = Check(_network, {"type": "string", "pattern": r"^[0-9A-Fa-f:.]+(/[0-9.]{1,15})?$"})
+network = Check(_network, "CIDR or address", _matching(r"^[0-9A-Fa-f:.]+(/[0-9.]{1,15})?$"))
 """A CIDR or an address, in its canonical form."""
 
 
@@ -198,12 +209,12 @@ def _loopback_endpoint(value: Any) -> str:
     return str(value)
 
 
-upstream = Check(_upstream, {"type": "string", "pattern": r"^[\[0-9A-Fa-f:.]+(%[-_.A-Za-z0-9]+)?\]?(:[0-9]+)?$"})
+upstream = Check(_upstream, "ADDR or ADDR:PORT", _matching(r"^[\[0-9A-Fa-f:.]+(%[-_.A-Za-z0-9]+)?\]?(:[0-9]+)?$"))
 """``ADDR``, ``ADDR:PORT`` or ``[ADDR6]:PORT``."""
-endpoint = Check(_endpoint, {"type": "string", "pattern": r"^((\[[0-9A-Fa-f:.]+\]|[0-9.]+):[0-9]+)?$"})
+endpoint = Check(_endpoint, "ADDR:PORT, or empty", _matching(r"^((\[[0-9A-Fa-f:.]+\]|[0-9.]+):[0-9]+)?$"))
 """``ADDR:PORT`` or ``[ADDR6]:PORT``, or empty for none."""
 _ON_LOOPBACK = r"^((\[[0:]*:0*1\]|127\.[0-9.]+):[0-9]+)?$"
-loopback_endpoint = Check(_loopback_endpoint, {"type": "string", "pattern": _ON_LOOPBACK})
+loopback_endpoint = Check(_loopback_endpoint, "ADDR:PORT on loopback, or empty", _matching(_ON_LOOPBACK))
 """The same, of an address that only this host reaches."""
 
 
@@ -233,13 +244,14 @@ def _list(value: Any) -> tuple[Any, ...]:
 
 def each(check: Check) -> Check:
     """A list, every item of it by ``check``."""
-    return Check(_list, {"type": "array", "items": check.schema}, item=check)
+    return Check(_list, f"list of: {check.kind}", {"type": "array", "items": check.schema}, item=check)
 
 
 def auto_or_each(check: Check) -> Check:
     """``auto`` (None), or a list."""
-    schema = {"anyOf": [{"const": "auto"}, each(check).schema]}
-    return Check(lambda value: None if value == "auto" else _list(value), schema, item=check)
+    listed = each(check)
+    schema = {"anyOf": [{"const": "auto"}, listed.schema]}
+    return Check(lambda value: None if value == "auto" else _list(value), f"auto, or {listed.kind}", schema, item=check)
 
 
 def record(make: Callable[..., Any], keys: Mapping[str, Check]) -> Check:
@@ -256,7 +268,7 @@ def record(make: Callable[..., Any], keys: Mapping[str, Check]) -> Check:
         "required": list(keys),
         "additionalProperties": False,
     }
-    return Check(check, schema, keys=keys)
+    return Check(check, f"mapping with {' and '.join(keys)}", schema, keys=keys)
 
 
 def _shown(value: Any) -> str:

@@ -23,10 +23,10 @@ def survey() -> dict[str, str]:
         "routes": "ip route show table all; ip -6 route show table all",
         "rules": "ip rule; ip -6 rule",
         "rulesets": "nft list ruleset",
-        "resolver": "ls -l /etc/resolv.conf; cat /etc/resolv.conf",
+        "resolver": "ls -l --time-style=+ /etc/resolv.conf; cat /etc/resolv.conf",
         "accounts": "cat /etc/passwd /etc/group /etc/nsswitch.conf",
         "mounts": "cat /proc/self/mountinfo",
-        "files": "ls -lA /run /dev/shm $TMPDIR",
+        "files": "ls -lA --time-style=+ /run /dev/shm $TMPDIR",
         "network namespaces": "ip netns list",
     }
     return {what: subprocess.getoutput(command) for what, command in looks.items()}  # noqa: S605 - ours

@@ -91,6 +91,15 @@ async def test_paths_belong_to_the_file_they_are_written_in(tmp_path: Path, scra
     assert (found.access.ca_pem, found.access.cert_pem, found.access.key_pem) == ("authority", "user", "user")
 
 
+async def test_the_first_current_context_counts(tmp_path: Path, scratch: Path) -> None:
+    rest = "users: [{name: u, user: {}}]\nclusters: [{name: c, cluster: {server: 'https://127.0.0.1:9'}}]\n"
+    for name in "ab":
+        contexts = f"contexts: [{{name: {name}, context: {{cluster: c, user: u}}}}]\n"
+        (tmp_path / name).write_text(f"current-context: {name}\n{contexts}{rest}")
+    found = await kubeconfig.load(f"{tmp_path}/a:{tmp_path}/b", "", scratch)
+    assert found.name == "a"
+
+
 async def test_an_exec_plugin_that_fails_is_named(tmp_path: Path, scratch: Path) -> None:
     user = "{exec: {apiVersion: client.authentication.k8s.io/v1, command: /bin/false, interactiveMode: Never}}"
     with pytest.raises(ClusterError, match=r"exec.*log in again"):

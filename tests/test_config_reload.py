@@ -13,6 +13,7 @@ import pytest
 import yaml
 from commands import resolverd
 from dnslib import DNSRecord
+from fakes import eventually
 from test_cli_run import ALONE, Plain, plain
 
 from resolverd.config.known import KNOWN
@@ -110,6 +111,10 @@ async def test_a_bad_file_changes_nothing_and_shows_until_it_is_mended(server: P
         shown = await resolverd("status", "--state-dir", str(server.state))
         assert shown.code == 1
         assert "✗ config: " in shown.out
+        # Whoever has such a mistake in the file that names the folder still finds the daemon.
+        (tmp_path / "resolverd").mkdir()
+        (tmp_path / "resolverd" / "config.yaml").write_text(f"daemon: {{state-dir: {server.state}}}\ndsn: {{}}\n")
+        assert (await resolverd("status", environment={"XDG_CONFIG_HOME": str(tmp_path)})).code == 1
         assert one.ttl == 77
         file.write_text("dns: {upstreams: [], ttl: 79}\n")
         await one.until(79)
@@ -165,7 +170,7 @@ async def test_the_kubeconfig_s_extension_is_taken_when_it_changes(server: Plain
     file.write_text(server.cluster.kubeconfig())
     await server.until("web.local-dev", "")
     assert await check(server, ok=True) == "in force"
-    assert server.run.log.read_text().count("context resolverd-demo:") > before
+    await eventually(lambda: server.run.log.read_text().count("context resolverd-demo:") > before)
 
 
 async def test_the_kubeconfig_s_new_current_context_is_followed(tmp_path: Path) -> None:

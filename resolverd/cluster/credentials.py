@@ -33,9 +33,12 @@ def load(files: list[str], context: str, scratch: str) -> dict[str, Any]:
     from kubernetes.client import Configuration
     from kubernetes.config import ConfigException, kube_config
 
-    merged = kube_config.KubeConfigMerger(os.pathsep.join(files)).config
+    merger = kube_config.KubeConfigMerger(os.pathsep.join(files))
+    merged = merger.config
     if merged is None:
         raise ConfigException("the file is empty")
+    # As kubectl has it: the first file that names a current context counts. The client takes the last.
+    context = context or next(filter(None, (one.get("current-context") for one in merger.config_files.values())), "")
     for section, entry in (("users", "user"), ("clusters", "cluster")):
         _anchor(merged, section, entry)
     configuration = Configuration()

@@ -35,14 +35,14 @@ MAX_SIZE = 16 * 1024 * 1024
 """Octets of a kubeconfig; some hold the certificates of hundreds of clusters."""
 
 _DNS = ("include-suffixes", "exclude-suffixes", "excludes", "mappings", "lookup-timeout")
-_SETTINGS: Mapping[str, str] = {
+KEYS: Mapping[str, str] = {
     **{f"dns.{key}": f"dns.{key}" for key in _DNS},
     "also-proxy": "tunnel.also-proxy",
     "never-proxy": "tunnel.never-proxy",
 }
 """Key of the extension to setting."""
-_THEIR_SETTINGS: Mapping[str, str] = {
-    **_SETTINGS,
+_THEIR_KEYS: Mapping[str, str] = {
+    **KEYS,
     "routing.also-proxy-subnets": "tunnel.also-proxy",
     "routing.never-proxy-subnets": "tunnel.never-proxy",
 }
@@ -112,7 +112,7 @@ def _chosen(roots: Mapping[Path, yaml.Node | None], context: str) -> _Cluster | 
 def _given(name: str, cluster: _Cluster, mistakes: list[Mistake], notes: list[str]) -> Iterator[Given]:
     theirs = name == THEIRS
     nodes = Nodes(cluster.path, mistakes, _kebab if theirs else str)
-    settings = _THEIR_SETTINGS if theirs else _SETTINGS
+    settings = _THEIR_KEYS if theirs else KEYS
     origin = one_line(f"kubeconfig extension {name} of cluster {cluster.name}")
     for key, at, node in _leaves(nodes, cluster.extensions[name], settings):
         if key not in settings:
