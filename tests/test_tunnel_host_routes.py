@@ -173,6 +173,14 @@ def test_a_network_that_the_host_joins_later_gets_its_addresses_back(keeper: Rou
     assert table.ours() == {"10.96.0.7/32", "fd00:10:96::7/128"}
 
 
+def test_the_reason_of_the_moment_is_told_and_no_earlier_owner(keeper: RouteKeeper, table: FakeTable) -> None:
+    table.entries.append(Route(ip_network("10.96.0.0/24"), OTHER, UNICAST, gateway=False, direct=True))
+    keeper.hold([WEB])
+    assert keeper.not_routed()[0]["route"].startswith("10.96.0.0/24 dev ")
+    keeper.permit(replace(CLUSTER, never=((ip_network(WEB), "gateway"),)))
+    assert keeper.not_routed() == [{"net": str(WEB), "reason": "gateway"}]
+
+
 WHOLE = HostRoutes((ip_network("10.96.0.0/30"), ip_network("10.97.0.0/16")), whole=True)
 
 

@@ -96,6 +96,7 @@ class RouteKeeper:
         self._routes = routes
         self._remove([address for address in self.present if withheld(routes, address)])
         self.skipped.clear()
+        self.owners.clear()
         self.look()
 
     def tidy(self, is_in_use: Callable[[Address], bool]) -> None:
