@@ -40,26 +40,28 @@ class TargetIndex:
 
     def __init__(self) -> None:
         self._snapshot = Snapshot()
-        self._addresses: dict[Key, frozenset[Address]] = {}
-        self._owners: dict[Address, frozenset[Key]] = {}
-        """Services that have the address: as a ClusterIP, as an endpoint's, or from outside."""
+        self._addresses: dict[Key, tuple[Address, ...]] = {}
+        self._owners: dict[Address, tuple[Key, ...]] = {}
+        """Services that have the address: as a ClusterIP, an endpoint's, or from outside. Sets would take much more."""
 
     def update(self, snapshot: Snapshot, touched: Iterable[Key]) -> None:
         """Take ``snapshot``, in which the services named in ``touched`` may differ from the one before."""
         self._snapshot = snapshot
         for key in touched:
             now = frozenset(_addresses(snapshot, key))
-            before = self._addresses.get(key, frozenset())
+            before = frozenset(self._addresses.get(key, ()))
+            alone = (key,)
             for address in before - now:
-                left = self._owners[address] - {key}
+                left = tuple(owner for owner in self._owners[address] if owner != key)
                 if left:
                     self._owners[address] = left
                 else:
                     del self._owners[address]
             for address in now - before:
-                self._owners[address] = self._owners.get(address, frozenset()) | {key}
+                others = self._owners.get(address)
+                self._owners[address] = (*others, key) if others else alone
             if now:
-                self._addresses[key] = now
+                self._addresses[key] = tuple(now)
             else:
                 self._addresses.pop(key, None)
 
@@ -68,7 +70,7 @@ class TargetIndex:
         self.update(snapshot, touched.services)
 
     @property
-    def owners(self) -> Mapping[Address, frozenset[Key]]:
+    def owners(self) -> Mapping[Address, tuple[Key, ...]]:
         """Every known address, and the services that have it."""
         return self._owners
 
@@ -103,7 +105,7 @@ class TargetIndex:
 
     def is_alive(self, address: Address) -> bool:
         """Whether something that is ready stands behind ``address``: then it answers an echo request."""
-        owners = self._owners.get(address, frozenset())
+        owners = self._owners.get(address, ())
         service = self._service_of(owners, address)
         if service is not None:
             return any(endpoint.ready for _, endpoint in self._endpoints([service.key]))
