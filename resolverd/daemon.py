@@ -259,7 +259,7 @@ class Daemon:
         for worker in self._workers():
             worker.tell(Feed(changes, snapshot.synced, snapshot.serial))
         # Namespaces and ranges are the plan's matter; services are not.
-        known = (self._follower.ranges, self._domain[0], self._wants_domain)
+        known = (self._follower.facts.ranges, self._domain[0], self._wants_domain)
         if touched.namespaces or touched.synced or self._planned != known:
             self._replan()
         if touched.synced:
@@ -292,13 +292,13 @@ class Daemon:
             return
         facts = ClusterFacts(
             domain=self._domain[0],
-            ranges=self._follower.ranges,
-            observed=self._follower.observed,
+            ranges=self._follower.facts.ranges,
+            observed=self._follower.facts.observed,
             namespace=context.namespace,
             server=host.listening.server,
             more_servers=(host.also.server,) if host.also else (),
             link=host.device.name if host.device else "",
-            api_servers=self._follower.api_servers,
+            api_servers=self._follower.servers.addresses,
         )
         self._planned = (facts.ranges, facts.domain, self._wants_domain)
         before, snapshot = self._plan, self._follower.snapshot
@@ -323,7 +323,7 @@ class Daemon:
             # For other hosts nobody is asked unless the settings say whom: an open resolver is a weapon (RFC 5358).
             replace(capabilities, nameservers=()) if self._host.is_exposed else capabilities,
             domain=self._domain[0],
-            ranges=self._follower.ranges,
+            ranges=self._follower.facts.ranges,
             server=self._host.listening.server,
         )
         return replace(
@@ -345,8 +345,8 @@ class Daemon:
         named = self._settings.cluster.domain
         if named != "auto":
             return named, "cluster.domain"
-        if self._follower.domain:
-            return self._follower.domain, "ConfigMap kube-system/coredns"
+        if self._follower.facts.domain:
+            return self._follower.facts.domain, "ConfigMap kube-system/coredns"
         if self._found_domain:
             return self._found_domain, "the cluster's DNS service"
         return DOMAIN, "assumed"
@@ -354,7 +354,7 @@ class Daemon:
     @property
     def _wants_domain(self) -> bool:
         """Whether the cluster's DNS service is to be asked: where nobody else said."""
-        return self._domain[1] == "assumed" and self._follower.knows_domain
+        return self._domain[1] == "assumed" and self._follower.facts.knows_domain
 
     def _tunnel_part(self) -> dict[str, Any]:
         device = self._host.device

@@ -32,8 +32,8 @@ def checks(follower: Follower, tunnel: bool = False) -> Iterator[Check]:
     if scope.missing:
         is_something = scope.namespaces is None or bool(scope.namespaces) or scope.follows_dns
         yield Check("rights", is_something, f"follows {_followed(follower)}; may not {'; '.join(scope.missing)}", RBAC)
-    if tunnel and follower.missing_forwards:
-        yield Check("port-forward-rights", False, f"may not {'; '.join(follower.missing_forwards)}", RBAC)
+    if tunnel and follower.facts.missing_forwards:
+        yield Check("port-forward-rights", False, f"may not {'; '.join(follower.facts.missing_forwards)}", RBAC)
     pods = follower.pods
     lacking = next((error for kind, error in follower.trouble.items() if kind.startswith(Kind.POD)), None)
     if pods.are_wanted:
@@ -74,9 +74,9 @@ def _dns_service(follower: Follower, settings: ClusterSettings) -> dict[str, str
 
 
 def _ranges(follower: Follower, settings: ClusterSettings) -> Iterator[dict[str, str]]:
-    told = set(follower.told_ranges)
+    told = set(follower.facts.told_ranges)
     said = "cluster.ranges" if settings.ranges is not None else "ServiceCIDR objects and nodes"
-    for net in follower.ranges:
+    for net in follower.facts.ranges:
         yield {"net": str(net), "source": said if net in told else "addresses seen"}
 
 

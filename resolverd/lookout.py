@@ -7,6 +7,7 @@ is put in force again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -199,10 +200,10 @@ class Lookout:
             self._restore()
 
     async def _unless_forgiven(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._forgiven.wait(), max(0.0, seconds))
-        except TimeoutError:
-            return
+        # Not wait_for, here and elsewhere: before Python 3.12 it may lose a cancellation that comes with the event.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._forgiven.wait()
 
     def _restore(self) -> None:
         self.evidence = None

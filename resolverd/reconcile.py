@@ -133,7 +133,8 @@ class Reconciler:
 
     async def _wait(self, longest: float | None) -> None:
         try:
-            await asyncio.wait_for(self._wake.wait(), longest)
+            async with asyncio.timeout(longest):
+                await self._wake.wait()
         except TimeoutError:
             return
         self._wake.clear()

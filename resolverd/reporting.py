@@ -36,6 +36,7 @@ class Reporter:
                 await self._channel.send(Report(self._worker, now))
                 told = now
             try:
-                await asyncio.wait_for(self._asked.wait(), PAUSE)
+                async with asyncio.timeout(PAUSE):
+                    await self._asked.wait()
             except TimeoutError:
                 continue

@@ -21,7 +21,7 @@ PROGRAM = str(Path(__file__).with_name("killed_at.py"))
 FILES = "find /etc /run -xdev -not -path '/run/tmp/*' -not -path '/run/systemd/resolve*' -not -path '/run/stage/*'"
 EVERY = int(os.environ.get("RESOLVERD_TEST_EVERY_STEP", "9"))
 """Every how many steps it is killed: 1 for all of them, which takes a minute or two."""
-MOST = 60
+MOST = 200
 """More steps than there are."""
 
 

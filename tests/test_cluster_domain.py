@@ -127,13 +127,13 @@ async def test_each_fact_has_its_source_and_a_setting(
             lambda _: None,
         )
         task = asyncio.create_task(one.run())
-        await eventually(lambda: one.synced.is_set() and bool(one.ranges) and one.knows_domain)
+        await eventually(lambda: one.synced.is_set() and bool(one.facts.ranges) and one.facts.knows_domain)
         shown = followed.part(one, one.settings, "somebody")
         assert shown["dns-service"] == dns_service
         assert range_source in {entry["source"] for entry in shown["ranges"]}
         if "ranges" in settings:
             assert [entry["net"] for entry in shown["ranges"]] == ["10.96.0.0/12"]
-        assert one.domain == "cluster.local"
+        assert one.facts.domain == "cluster.local"
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

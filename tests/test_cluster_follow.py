@@ -15,7 +15,7 @@ import pytest
 from fakes import eventually
 from watch_soak import known, service, truth
 
-from resolverd.cluster import backoff, follow, login, objects, watch
+from resolverd.cluster import backoff, follow, login, objects, scoping, servers, watch
 from resolverd.cluster.access import Access
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext
@@ -79,7 +79,7 @@ async def test_the_first_lists_are_the_truth_and_workers_could_follow(tmp_path: 
         follower = await one.synced()
         assert known(follower.snapshot) == truth(cluster)
         assert [context.namespace for context in one.contexts] == ["shop"]
-        await eventually(lambda: "10.96.0.0/16" in map(str, follower.ranges))
+        await eventually(lambda: "10.96.0.0/16" in map(str, follower.facts.ranges))
         cluster.create(service("fresh"))
         cluster.delete("Service", "web", "shop")
         await eventually(lambda: known(follower.snapshot) == truth(cluster))
@@ -181,7 +181,7 @@ async def test_a_malformed_object_is_skipped_and_the_rest_is_there(
         return objects.parse_service(raw)
 
     watched = [replace(item, parse=picky) if item.kind is Kind.SERVICE else item for item in watch.WATCHED]
-    monkeypatch.setattr(follow, "WATCHED", watched)
+    monkeypatch.setattr(scoping, "WATCHED", watched)
     async with DemoCluster() as cluster, following(cluster, tmp_path) as one:
         follower = await one.synced()
         assert ("shop", "mail") not in follower.snapshot.services
@@ -228,13 +228,13 @@ async def test_an_api_server_that_moves_is_found(tmp_path: Path, monkeypatch: py
     async def addresses(_access: Access) -> tuple[Address, ...]:
         return answers.pop(0)
 
-    monkeypatch.setattr(follow, "_addresses", addresses)
+    monkeypatch.setattr(servers, "addresses_of", addresses)
     follower = Follower(ClusterSettings(), None, tmp_path, lambda *_: None, lambda _: None)
     assert not await follower.look_for_server()
     follower._login.context = KubeContext("here", "shop", Access("https://api.example"))
     assert await follower.look_for_server()
     assert await follower.look_for_server()
-    assert follower.api_servers == (second, first)
+    assert follower.servers.addresses == (second, first)
     assert not await follower.look_for_server(), "a resolver without an answer says nothing"
     assert not await follower.look_for_server(), "a name with turns is no move each time"
-    assert follower.api_servers == (second, first)
+    assert follower.servers.addresses == (second, first)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from watch_soak import known, read_here, service, truth
 
 from resolverd import followed
-from resolverd.cluster import backoff, follow, kubeconfig, objects
+from resolverd.cluster import backoff, follow, keeping, kubeconfig, objects
 from resolverd.cluster.access import Access
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kept import LONGEST, Kept
@@ -168,8 +168,8 @@ def test_a_full_disk_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff, "PAUSES", (0.01, 0.1))
-    monkeypatch.setattr(follow, "KEEP_FIRST", 0.0)
-    monkeypatch.setattr(follow, "KEEP_PAUSE", 0.05)
+    monkeypatch.setattr(keeping, "FIRST", 0.0)
+    monkeypatch.setattr(keeping, "PAUSE", 0.05)
     monkeypatch.setattr(follow, "AWAY", 0.05)
     monkeypatch.setattr(kubeconfig, "load", read_here)
 

@@ -78,7 +78,7 @@ async def test_watching_goes_on_while_a_plugin_takes_its_time(tmp_path: Path) ->
         DemoCluster(traits=Traits(tokens={SECRET: ADMIN})) as cluster,
         following(write(tmp_path / "k", cluster, exec_user(slow))) as one,
     ):
-        await eventually(lambda: one.knows_domain and one.load.watches == 3)
+        await eventually(lambda: one.facts.knows_domain and one.load.watches == 3)
         requests = one.load.requests
         one.kubeconfig_changed()
         await eventually(begun.exists)
@@ -100,7 +100,7 @@ async def test_a_token_that_rotates_is_renewed_once_and_nothing_is_listed_again(
         DemoCluster(traits=Traits(tokens=tokens)) as cluster,
         following(write(tmp_path / "k", cluster, {"tokenFile": str(token)})) as one,
     ):
-        await eventually(lambda: one.knows_domain and one.load.watches == 3)
+        await eventually(lambda: one.facts.knows_domain and one.load.watches == 3)
         lists = sum("limit=" in path for _, path in cluster.asked)
         del tokens["first"]
         tokens["second"] = ADMIN

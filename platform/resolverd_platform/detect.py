@@ -125,7 +125,8 @@ def undo_leftovers(state: Path) -> list[str]:
 
     ResolverdError when that cannot be, or when another daemon that runs has put it there.
     """
-    return [done for candidate in CHAIN if candidate.undo for done in candidate.undo(state)]
+    ours = (candidate for candidate in CHAIN if candidate.system in ("", sys.platform))
+    return [done for candidate in ours if candidate.undo for done in candidate.undo(state)]
 
 
 async def choose(

@@ -4,44 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from resolverd.cluster.access import Access, shown
+from resolverd.cluster.access import shown
 from resolverd.cluster.client import ApiClient, ApiError, Load, UnreachableError
-from resolverd.cluster.corefile import domain_of
-from resolverd.cluster.kept import Kept
+from resolverd.cluster.facts import Facts
+from resolverd.cluster.keeping import Keeping
 from resolverd.cluster.kubeconfig import Invoker, KubeContext
 from resolverd.cluster.login import Login
 from resolverd.cluster.objects import Namespace
 from resolverd.cluster.pods import PodWatch
-from resolverd.cluster.ranges import Seen, discover
-from resolverd.cluster.rights import CLUSTER_DNS_NAMESPACE, Scope, find_scope, missing_forwards, named_scope
+from resolverd.cluster.rights import Scope, find_scope, named_scope
+from resolverd.cluster.scoping import described, reflectors_for
+from resolverd.cluster.servers import ApiServers
 from resolverd.cluster.snapshot import Change, Key, Kind, Snapshot, Touched, differing, everything, fold
-from resolverd.cluster.watch import WATCHED, Reflector
+from resolverd.cluster.watch import Reflector
 from resolverd.errors import ResolverdError
-from resolverd.names import Address, Network
 from resolverd.settings import ClusterSettings
 
 log = logging.getLogger(__name__)
 
 FIRST_ANSWER = 5.0
 """Seconds an API server may stay unreachable at the start before that is the end of it, when nothing is known."""
-MOST_SERVERS = 32
-"""Addresses of the API server that are remembered."""
 GATHER = 0.1
 """Seconds in which changes are gathered while the first lists come in."""
 PACE = 0.02
 """Seconds from one batch to the next afterwards: a change alone is passed on at once, a storm costs little."""
-KEEP_PAUSE = 60.0
-"""Shortest time between two writings of the Snapshot to disk, in seconds."""
-KEEP_FIRST = 2.0
-"""Seconds after the first lists until the Snapshot is first written: then nobody waits for us."""
 RESCOPE_PAUSE = 60.0
 """Shortest time between two askings which part of the cluster may be followed, in seconds."""
 AWAY = 3.0
@@ -62,16 +53,6 @@ class Follower:
     clock: Callable[[], float] = time.time
     """Unix time, in seconds."""
     snapshot: Snapshot = field(default_factory=Snapshot)
-    ranges: tuple[Network, ...] = ()
-    """The cluster's own, as far as they are known."""
-    told_ranges: tuple[Network, ...] = ()
-    """What the cluster itself says they are."""
-    domain: str = ""
-    """The cluster's DNS domain as CoreDNS is configured with it; empty: not told."""
-    knows_domain: bool = False
-    """Whether that was looked for."""
-    api_servers: tuple[Address, ...] = ()
-    """Addresses through which the API server is reached: its own, or the proxy's."""
     trouble: dict[str, ResolverdError] = field(default_factory=dict)
     """The last error of each kind that is failing now."""
     last_event: float = 0.0
@@ -81,32 +62,33 @@ class Follower:
     events: int = 0
     load: Load = field(default_factory=Load)
     scope: Scope = field(default_factory=Scope)
-    missing_forwards: tuple[str, ...] = ()
-    """What may not be done of what port-forwards need, in words."""
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     """The lists are in, but the pods': what is known is no older than the watches."""
     context_note: str = ""
     """What happened when the kubeconfig last changed."""
+    facts: Facts = field(init=False)
+    servers: ApiServers = field(default_factory=ApiServers)
     pods: PodWatch = field(init=False)
+    _keeping: Keeping = field(init=False)
     _login: Login = field(init=False)
     _client: ApiClient | None = None
     _pending: dict[tuple[Kind, Key], Change] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
     """The session has to be another one, or the reflectors."""
-    _facts_changed: bool = False
     _rescope: bool = False
     """Whether to ask which part of the cluster may be followed."""
     _rescoped: float = 0.0
     """When that was last asked for, on the monotonic clock; 0: never."""
     _reflectors: list[Reflector] = field(default_factory=list)
     _began: float = 0.0
-    _seen: Seen = field(default_factory=Seen)
     _silent_since: float = 0.0
     """On the monotonic clock; 0: the API server is there."""
 
     def __post_init__(self) -> None:
+        self._keeping = Keeping(self.scratch, self.clock)
         self._login = Login(self.settings, self.who, self.scratch, self.clock)
+        self.facts = Facts(self.settings)
         self.pods = PodWatch(self)
 
     @property
@@ -162,9 +144,9 @@ class Follower:
             # Another server's versions mean nothing here; what was known stays, so that what is gone is found out.
             for reflector in (*self._reflectors, *self.pods.reflectors):
                 reflector.version = ""
-            self.told_ranges, self._seen, self._rescope = (), Seen(), self.scope.is_partial
-            self.domain, self.knows_domain, self._facts_changed = "", False, True
-        self.api_servers = await _addresses(context.access)
+            self._rescope = self.scope.is_partial
+            self.facts.forget()
+        await self.servers.settle(context.access)
         self.on_context(context)
         if self._client is None or not self._client.renew(context.access):
             self._moved.set()
@@ -187,8 +169,8 @@ class Follower:
                 tasks.append(asyncio.create_task(self.pods.run(client)))
                 following = tuple(tasks)
                 tasks += [
-                    asyncio.create_task(self._find_ranges(client)),
-                    asyncio.create_task(self._ask_forwards(client)),
+                    asyncio.create_task(self._ask_facts(client)),
+                    asyncio.create_task(self.facts.ask_forwards(client, self.scope)),
                 ]
                 done, _ = await asyncio.wait([waiting, *following], return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -199,26 +181,9 @@ class Follower:
                     each.cancel()
                 await asyncio.gather(waiting, *tasks, return_exceptions=True)
 
-    async def _find_ranges(self, client: ApiClient) -> None:
-        try:
-            found, self.domain = await asyncio.gather(self._ranges(client), domain_of(client))
-        except UnreachableError as error:
-            log.debug("facts of the cluster: %s", error)
-            return
-        self.told_ranges, self.knows_domain = found, True
-        self._facts_changed = True
-        self._wake.set()
-
-    async def _ranges(self, client: ApiClient) -> tuple[Network, ...]:
-        if self.settings.ranges is not None:
-            return tuple(ip_network(text) for text in self.settings.ranges)
-        return await discover(client)
-
-    async def _ask_forwards(self, client: ApiClient) -> None:
-        try:
-            self.missing_forwards = await missing_forwards(client, self.scope)
-        except (ApiError, UnreachableError) as error:
-            log.debug("whether port-forwards are allowed: %s", error)
+    async def _ask_facts(self, client: ApiClient) -> None:
+        if await self.facts.ask(client):
+            self._wake.set()
 
     # Which part of the cluster.
 
@@ -228,7 +193,7 @@ class Follower:
             if self._rescope and self.context:
                 self.scope = await find_scope(client, self.context.namespace)
                 self._rescope = False
-                log.warning("%s", _described(self.scope))
+                log.warning("%s", described(self.scope))
             elif self.settings.namespaces and not self._reflectors:
                 self.scope = await named_scope(client, self.settings.namespaces)
             elif self._reflectors:
@@ -245,7 +210,7 @@ class Follower:
 
     def _set_reflectors(self) -> None:
         """Reflectors for the scope, which know what the Snapshot has of it; the rest of it is forgotten."""
-        self._reflectors = list(_reflectors(self.scope, self))
+        self._reflectors = reflectors_for(self.scope, self)
         for name in self.scope.namespaces or ():
             self.put(Change(Kind.NAMESPACE, ("", name), Namespace(name)))
         inside = set(self.scope.namespaces or ())
@@ -264,30 +229,18 @@ class Follower:
 
     async def _restore(self, context: KubeContext) -> None:
         """Serve what a daemon before us knew, until the API server says how it is."""
-        kept = Kept.of(self.scratch, context.access)
-        found = await asyncio.to_thread(kept.read, self.clock())
+        found = await self._keeping.restore(context.access)
         if found is None:
             return
         changes, self.heard = found
         self.snapshot, touched = fold(self.snapshot, changes, synced=True, serial=self._serial())
-        self._seen.look(changes)
-        self.ranges = self._seen.outside(())
+        self.facts.look(changes)
         log.warning("serving what was known %.0f s ago, until the first lists are in", self.clock() - self.heard)
         self.on_change(changes, touched)
 
     async def _keep(self) -> None:
-        """Write the Snapshot to disk now and then, when it is another one and is as the cluster is."""
-        written: Snapshot | None = None
         await self.synced.wait()
-        await asyncio.sleep(KEEP_FIRST)
-        while True:
-            if self.snapshot is not written and not self.is_away and self.context:
-                written = self.snapshot
-                try:
-                    await asyncio.to_thread(Kept.of(self.scratch, self.context.access).write, written, self.clock())
-                except OSError as error:
-                    log.warning("the state of the cluster is not kept: %s", error.strerror)
-            await asyncio.sleep(KEEP_PAUSE)
+        await self._keeping.run(lambda: None if self.is_away or not self.context else (self.context, self.snapshot))
 
     def _serial(self) -> int:
         """The serial of the next Snapshot; a clock that was set back does not set it back."""
@@ -305,12 +258,7 @@ class Follower:
             listed = listed and all(reflector.listed for reflector in self._reflectors if self._counts(reflector))
             synced = listed or self.snapshot.synced
             self.snapshot, touched = fold(self.snapshot, changes, synced=synced, serial=self._serial())
-            learned, self._facts_changed = self._facts_changed, False
-            if self._seen.look(changes) or learned:
-                seen = self._seen.outside(self.told_ranges) if self.settings.ranges is None else ()
-                self.ranges = self.told_ranges + seen
-                learned = True
-            if touched or learned:
+            if self.facts.look(changes) or touched:
                 self.on_change(changes, touched)
             if listed:
                 self.synced.set()
@@ -321,23 +269,8 @@ class Follower:
         return not (reflector.labels and self.scope.follows_dns)
 
     async def look_for_server(self) -> bool:
-        """Ask the host's resolver again where the API server is; whether it has addresses that were not known.
-
-        Earlier ones stay for a while: a load balancer's name has other addresses each time it is asked for.
-        """
-        if self.context is None:
-            return False
-        found = await _addresses(self.context.access)
-        if set(found) <= set(self.api_servers):
-            return False
-        self.api_servers = tuple(dict.fromkeys((*found, *self.api_servers)))[:MOST_SERVERS]
-        log.info("the API server is at %s now", ", ".join(map(str, found)))
-        return True
-
-    @property
-    def observed(self) -> tuple[Network, ...]:
-        """Those of ``ranges`` that the cluster did not tell us."""
-        return tuple(network for network in self.ranges if network not in self.told_ranges)
+        """Whether the API server has addresses that were not known."""
+        return self.context is not None and await self.servers.look(self.context.access)
 
     # The Sink of the reflectors.
 
@@ -402,34 +335,5 @@ class Follower:
         self._login.kubeconfig_changed()
 
 
-def _reflectors(scope: Scope, sink: Follower) -> list[Reflector]:
-    namespaced = [watched for watched in WATCHED if watched.kind is not Kind.NAMESPACE]
-    if scope.namespaces is None:
-        return [Reflector(watched, sink) for watched in (WATCHED if scope.lists_namespaces else namespaced)]
-    found = [Reflector(watched, sink, name) for watched in namespaced for name in scope.namespaces]
-    if scope.follows_dns and CLUSTER_DNS_NAMESPACE not in scope.namespaces:
-        dns = (Kind.SERVICE, Kind.SLICE)
-        labelled = [watched for watched in namespaced if watched.kind in dns]
-        found += [Reflector(watched, sink, CLUSTER_DNS_NAMESPACE, "k8s-app=kube-dns") for watched in labelled]
-    return found
-
-
-def _described(scope: Scope) -> str:
-    if scope.namespaces is None:
-        return "following services of the whole cluster; " + "; ".join(scope.missing)
-    names = ", ".join(scope.namespaces) or "no namespace"
-    return f"following {names}, all there are rights for; it may not: {'; '.join(scope.missing)}"
-
-
 def _named(reflector: Reflector) -> str:
     return f"{reflector.watched.kind}{' in ' + reflector.namespace if reflector.namespace else ''}"
-
-
-async def _addresses(access: Access) -> tuple[Address, ...]:
-    """What the host's resolver has for the API server, or for the proxy before it; none when it has nothing."""
-    try:
-        parts = urlsplit(access.proxy or access.server)
-        found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
-    except (OSError, ValueError):
-        return ()
-    return tuple(dict.fromkeys(ip_address(str(entry[4][0]).partition("%")[0]) for entry in found))

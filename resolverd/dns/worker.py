@@ -121,7 +121,8 @@ async def serve(channel: Channel, udp: list[socket.socket], tcp: list[socket.soc
     try:
         # What was asked while nobody was here is still in the sockets: it deserves more than "not ready".
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(configured.wait(), GREETING)
+            async with asyncio.timeout(GREETING):
+                await configured.wait()
         datagrams += [UdpServer(bound, dispatcher) for bound in udp]
         for listening in tcp:
             streams.append(TcpServer(dispatcher))

@@ -1,0 +1,78 @@
+"""What is known of a cluster besides its objects: its ranges, its DNS domain, whether port-forwards are allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+
+from resolverd.cluster.client import ApiClient, ApiError, UnreachableError
+from resolverd.cluster.corefile import domain_of
+from resolverd.cluster.ranges import Seen, discover
+from resolverd.cluster.rights import Scope, missing_forwards
+from resolverd.cluster.snapshot import Change
+from resolverd.names import Network
+from resolverd.settings import ClusterSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Facts:
+    """Asked of the API server once for each session; ranges are also seen in what is followed."""
+
+    settings: ClusterSettings
+    ranges: tuple[Network, ...] = ()
+    """The cluster's own, as far as they are known."""
+    told_ranges: tuple[Network, ...] = ()
+    """What the cluster itself says they are."""
+    domain: str = ""
+    """The cluster's DNS domain as CoreDNS is configured with it; empty: not told."""
+    knows_domain: bool = False
+    """Whether that was looked for."""
+    missing_forwards: tuple[str, ...] = ()
+    """What may not be done of what port-forwards need, in words."""
+    _seen: Seen = field(default_factory=Seen)
+    _changed: bool = False
+
+    @property
+    def observed(self) -> tuple[Network, ...]:
+        """Those of ``ranges`` that the cluster did not tell us."""
+        return tuple(network for network in self.ranges if network not in self.told_ranges)
+
+    def forget(self) -> None:
+        """It is another cluster."""
+        self.told_ranges, self._seen = (), Seen()
+        self.domain, self.knows_domain, self._changed = "", False, True
+
+    def look(self, changes: Iterable[Change]) -> bool:
+        """See the addresses in ``changes``; whether anything that is known here is another than at the last look."""
+        learned, self._changed = self._changed, False
+        if not (self._seen.look(tuple(changes)) or learned):
+            return False
+        self.ranges = self.told_ranges + (self._seen.outside(self.told_ranges) if self.settings.ranges is None else ())
+        return True
+
+    async def ask(self, client: ApiClient) -> bool:
+        """Ask for ranges and domain; False when there is no answer."""
+        try:
+            self.told_ranges, self.domain = await asyncio.gather(self._ask_ranges(client), domain_of(client))
+        except UnreachableError as error:
+            log.debug("facts of the cluster: %s", error)
+            return False
+        self.knows_domain = self._changed = True
+        return True
+
+    async def ask_forwards(self, client: ApiClient, scope: Scope) -> None:
+        """Ask whether port-forwards are allowed; without an answer it is as it was."""
+        try:
+            self.missing_forwards = await missing_forwards(client, scope)
+        except (ApiError, UnreachableError) as error:
+            log.debug("whether port-forwards are allowed: %s", error)
+
+    async def _ask_ranges(self, client: ApiClient) -> tuple[Network, ...]:
+        if self.settings.ranges is not None:
+            return tuple(ip_network(text) for text in self.settings.ranges)
+        return await discover(client)
