@@ -60,7 +60,7 @@ def ours(port: int) -> Iterator[None]:
     mine, theirs = socket.socketpair()
     handed = {"--udp": listening.udp.fileno(), "--tcp": listening.tcp.fileno(), "--channel": theirs.fileno()}
     arguments = [str(part) for option in handed.items() for part in option]
-    command = ["taskset", "-c", "0", sys.executable, "-m", "resolverd.dns.worker", *arguments]
+    command = ["chrt", "--rr", "1", "taskset", "-c", "0", sys.executable, "-m", "resolverd.dns.worker", *arguments]
     process = subprocess.Popen(command, pass_fds=tuple(handed.values()))
     listening.close()
     theirs.close()
@@ -85,7 +85,7 @@ def ours(port: int) -> Iterator[None]:
 @contextmanager
 def peer(command: list[str]) -> Iterator[None]:
     process = subprocess.Popen(
-        ["taskset", "-c", "0", "nice", "-n", "-10", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["chrt", "--rr", "1", "taskset", "-c", "0", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         yield
