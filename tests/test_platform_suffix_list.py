@@ -118,6 +118,13 @@ def test_the_users_own_file_wins_or_is_refused(tmp_path: Path) -> None:
             load(str(tmp_path / name))
 
 
+def test_a_newer_file_that_is_no_list_is_passed_over(tmp_path: Path) -> None:
+    good = written(tmp_path, "good.dat", "2024-05-06")
+    torn = tmp_path / "torn.dat"
+    torn.write_text("// VERSION: 2026-05-06\nrs\n")
+    assert load("auto", [torn, good]).source.path == good
+
+
 def test_without_any_list_there_is_no_filter_and_no_start(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="public suffix list: there is none on this machine"):
         load("auto", [tmp_path / "absent.dat"])

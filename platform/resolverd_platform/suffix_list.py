@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -67,7 +68,8 @@ class PublicSuffixes:
 def load(choice: str = "auto", candidates: Sequence[Path] | None = None) -> PublicSuffixes:
     """The list to go by: the file ``choice``, or with ``auto`` the newest of ``candidates`` (default: known places).
 
-    Takes some 50 ms. UsageError when the chosen file is no list, HostError when there is none at all.
+    One that is no list is passed over. Takes some 50 ms. UsageError when the chosen file is no list, HostError when
+    there is none at all.
     """
     if choice != "auto":
         path = Path(choice).expanduser()
@@ -75,10 +77,11 @@ def load(choice: str = "auto", candidates: Sequence[Path] | None = None) -> Publ
             return _parse(ListFile(path, _day(path)))
         except (OSError, ValueError) as error:
             raise UsageError("dns.suffix-list", f"{path}: {error}", "name a public_suffix_list.dat") from error
-    found = newest(known_files() if candidates is None else candidates)
-    if found is None:
-        raise HostError("public suffix list", "there is none on this machine", "pip install publicsuffixlist")
-    return _parse(found)
+    found = _dated(known_files() if candidates is None else candidates)
+    for source in sorted(found, key=lambda each: each.dated, reverse=True):
+        with suppress(OSError, ValueError):
+            return _parse(source)
+    raise HostError("public suffix list", "there is none on this machine", "pip install publicsuffixlist")
 
 
 def known_files() -> tuple[Path, ...]:
