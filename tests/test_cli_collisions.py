@@ -171,31 +171,33 @@ async def test_what_we_choose_not_to_own_is_answered_by_who_owns_it(laptop: Lapt
     assert any(text.startswith("include-suffixes routes .prod.dev to the cluster") for text in warnings)
 
 
-@pytest.mark.parametrize("domain", ["prod.dev", "local"])
-async def test_a_cluster_domain_that_is_others_too_works_by_its_full_names(laptop: Laptop, domain: str) -> None:
-    configure(laptop, f"cluster: {{domain: {domain}}}\n")
+async def test_a_cluster_domain_that_is_others_too_works_by_its_full_names(laptop: Laptop) -> None:
+    configure(laptop, "cluster: {domain: local}\n")
     address = laptop.cluster.get("Service", "web", "shop")["spec"]["clusterIP"]
     assert (await laptop.up()).code == 0
-    assert {f"~svc.{domain}", f"~pod.{domain}", f"shop.svc.{domain}"} <= await told()
-    assert f"~{domain}" not in await told()
-    for name in (f"web.shop.svc.{domain}", "web.shop.svc", "web"):
+    assert {"~svc.local", "~pod.local", "shop.svc.local"} <= await told()
+    assert "~local" not in await told()
+    for name in ("web.shop.svc.local", "web.shop.svc", "web"):
         assert await found(name) == address
-    assert await dug("api.prod.dev") == [public("api.prod.dev")]
+    (item,) = [item for item in (await host())["withheld"] if item["kind"] == "cluster-domain"]
+    assert (item["name"], item["reason"]) == ("local", "special-use")
 
 
 async def test_nothing_but_the_cluster_domain_and_the_includes(laptop: Laptop) -> None:
-    configure(laptop, "host: {route-namespaces: false}\ndns: {include-suffixes: [.acme.com]}\n")
+    lean = "cluster: {domain: prod.dev}\nhost: {route-namespaces: false}\n"
+    configure(laptop, lean + "dns: {include-suffixes: [.acme.com]}\n")
     service = laptop.cluster.get("Service", "web", "shop")["spec"]["clusterIP"]
     assert (await laptop.up()).code == 0
-    assert await told() == {"~cluster.local", "~acme.com"}
-    assert await found("web.shop.svc.cluster.local") == service
-    assert await found("web.shop") == public("web.shop")
+    assert await told() == {"~svc.prod.dev", "~pod.prod.dev", "~acme.com"}
+    assert await found("web.shop.svc.prod.dev") == service
+    for name in ("web.shop", "api.prod.dev", "www.prod.dev"):
+        assert await found(name) == public(name)
     assert [await found("web"), await found("web.shop.svc"), *await dug(f"-x {service}")] == ["", ""]
-    configure(laptop, "host: {route-namespaces: false}\ndns: {search: [shop]}\n")
+    configure(laptop, lean + "dns: {include-suffixes: [.prod.dev], search: [shop]}\n")
     os.kill(await laptop.daemon(), signal.SIGHUP)
 
     async def is_searched() -> bool:
-        return await told() == {"~cluster.local", "shop.svc.cluster.local"}
+        return await told() == {"~prod.dev", "shop.svc.prod.dev"}
 
     await until(is_searched)
     assert await found("web") == service
