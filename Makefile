@@ -44,6 +44,10 @@ bench-dns: setup ## answers a second beside dnsmasq, unbound and CoreDNS; latenc
 bench-tunnel: setup ## the tunnel beside a plain connection, in network namespaces (as root)
 	@$(BIN)/python tests/bench/bench_tunnel.py
 
+.PHONY: suffix-list
+suffix-list: setup ## fetch the newest public suffix list and bundle it (FROM=pypi or a file: from there)
+	@$(BIN)/python -m resolverd_platform.suffix_list_refresh --from "$(or $(FROM),publicsuffix.org)"
+
 .PHONY: clean
 clean: ## the virtual environment and every cache
 	rm -rf .venv .cache dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache

@@ -8,8 +8,9 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Callable, Container, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from resolverd.settings import Settings
 from resolverd.sockets import Listening, message_pair
 from resolverd.status import ClusterPart, HostPart, Parts
 from resolverd.workers import Worker
+from resolverd_platform.suffix_list import PublicSuffixes
 from resolverd_tunnel.device_linux import Device
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class Host:
     """Why this back end."""
     device: Device | None
     listening: Listening
-    suffixes: Container[str]
+    suffixes: PublicSuffixes
     scratch: Path
     """A folder for temporary folders."""
     also: Listening | None = None
@@ -137,6 +139,7 @@ class Daemon:
                     self._reconciler.applied,
                     self._reconciler.capabilities.bus,
                     self._lookout.evidence,
+                    self._host.suffixes.source.to_json(datetime.now(UTC).date()),
                 ),
                 cluster=ClusterPart(
                     context.name if context else "",

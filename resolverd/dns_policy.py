@@ -9,8 +9,9 @@ from .dns.rules import DnsConfig, Labels
 from .host import Capabilities, Server
 from .names import Address, Network, address_of, labels
 from .options import split_endpoint
-from .plan import HostPlan
+from .plan import HostPlan, Origin
 from .settings import DnsSettings
+from .suffixes import SHARED, SHARED_PARTS
 
 DNS_PORT = 53
 RESOLVED_STUBS = frozenset({ip_address("127.0.0.53"), ip_address("127.0.0.54")})
@@ -31,6 +32,8 @@ def make_dns_config(
     mapped = {labels(mapping.name): _target(mapping.alias_for) for mapping in settings.mappings}
     return DnsConfig(
         domain=domain,
+        domain_parts=SHARED_PARTS if _is_shared(plan) else (),
+        has_svc=plan.has_svc,
         namespaces=plan.namespaces,
         ranges=ranges,
         ttl=settings.ttl,
@@ -45,6 +48,11 @@ def make_dns_config(
         excludes=frozenset(whole for name in settings.excludes for whole in _searched(labels(name), search)),
         mappings={whole: to for name, to in mapped.items() for whole in _searched(name, search)},
     )
+
+
+def _is_shared(plan: HostPlan) -> bool:
+    """Whether names in the cluster domain are others' too."""
+    return any(each.kind is Origin.CLUSTER_DOMAIN and each.reason in SHARED for each in plan.withheld)
 
 
 def upstreams(settings: DnsSettings, capabilities: Capabilities, server: Server) -> tuple[Server, ...]:

@@ -18,7 +18,7 @@ from .host import Capabilities
 from .names import Network, fold, is_domain, is_label, reverse_zones
 from .planned import ClusterFacts, LinkDomain, Origin, Withheld
 from .settings import Settings
-from .suffixes import Collision, Collisions, Reason
+from .suffixes import SHARED, SHARED_PARTS, Collision, Collisions, Reason
 
 MAX_REVERSE_ZONES = 32
 """Most reverse zones for one range: a range that is not cut at octets could fill the link's domain limit alone."""
@@ -134,7 +134,7 @@ class _Judge:
     excludes: frozenset[str] = field(init=False)
     allowed: frozenset[str] = field(init=False)
     cluster_domain: Collision | None = None
-    """Why the cluster domain was withheld: a search domain below it shares its fate."""
+    """Why nothing of the cluster domain is routed: a search domain below it shares its fate."""
 
     def __post_init__(self) -> None:
         dns = self.settings.dns
@@ -150,11 +150,26 @@ class _Judge:
         self.withhold(wish.name, wish.origin, why)
         if wish.origin is Origin.CLUSTER_DOMAIN:
             self.cluster_domain = why
+            self._hear_parts(wish.name, why)
+
+    def _hear_parts(self, domain: str, why: Collision) -> None:
+        """Of a cluster domain that is others' too, what Kubernetes has in it: with that the full names work."""
+        if why.reason not in SHARED:
+            return
+        for part in SHARED_PARTS:
+            wish = LinkDomain(f"{part}.{domain}", False, Origin.CLUSTER_DOMAIN)
+            objection = self._objection(wish, is_part=True)
+            if objection is not None:
+                self.withhold(wish.name, wish.origin, objection)
+                continue
+            self.passed.append(wish)
+            if part == "svc":
+                self.cluster_domain = None
 
     def withhold(self, name: str, kind: Origin, why: Collision) -> None:
         self.withheld.append((name, kind, why))
 
-    def _objection(self, wish: LinkDomain) -> Collision | None:
+    def _objection(self, wish: LinkDomain, *, is_part: bool = False) -> Collision | None:
         if not is_domain(wish.name) or (wish.origin is Origin.NAMESPACE and not is_label(wish.name)):
             return Collision(Reason.INVALID_NAME, "not a well-formed domain name")
         if wish.origin is Origin.SEARCH and self.cluster_domain is not None:
@@ -162,8 +177,11 @@ class _Judge:
         # Only an equally long exclude withdraws a route: under a longer one the route stays and our server forwards,
         # and a shorter one is overruled by the more specific domain.
         if wish.name in self.excludes and wish.name not in self.includes:
+            if wish.name in self.allowed:
+                self._warn_once(f"allow-collisions has {wish.name} in vain: exclude-suffixes has .{wish.name}")
             return Collision(Reason.EXCLUDED, f"exclude-suffixes has .{wish.name}")
-        collision = self.collisions.of(wish.name)
+        is_whole = wish.origin is Origin.CLUSTER_DOMAIN and not is_part
+        collision = self.collisions.of_cluster_domain(wish.name) if is_whole else self.collisions.of(wish.name)
         if collision is None or wish.name not in self.allowed:
             return collision
         self._warn(wish.name, collision)
@@ -171,7 +189,10 @@ class _Judge:
 
     def _warn(self, name: str, collision: Collision) -> None:
         option = "include-suffixes" if name in self.includes else "allow-collisions"
-        warning = f"{option} routes .{name} to the cluster although {collision.detail} ({collision.reason.value})"
+        why = f"although {collision.detail} ({collision.reason.value})"
+        self._warn_once(f"{option} routes .{name} to the cluster {why}: it takes {collision.stake}")
+
+    def _warn_once(self, warning: str) -> None:
         if warning not in self.warnings:
             self.warnings.append(warning)
 
@@ -202,7 +223,9 @@ class _Still:
     """Which names of a withheld domain the cluster answers all the same."""
 
     def __init__(self, domains: tuple[LinkDomain, ...], cluster_domain: str) -> None:
-        self._roots = [d.name for d in domains if d.origin in _CLUSTER_NAMES]
+        self._trees = {"svc", f"svc.{cluster_domain}"}
+        roots = {*self._trees, cluster_domain}
+        self._roots = [d.name for d in domains if d.origin in _CLUSTER_NAMES and d.name in roots]
         self._domain = cluster_domain
         self._searched = {domain.name for domain in domains if domain.search}
 
@@ -214,7 +237,8 @@ class _Still:
         if nameless or kind not in (Origin.NAMESPACE, *_CLUSTER_NAMES):
             return ()
         namespace = name if kind is Origin.NAMESPACE else "NAMESPACE"
-        below = [f"NAME.{namespace}.svc" if root == "svc" else f"NAME.{namespace}.svc.{root}" for root in self._roots]
+        trees = [root if root in self._trees else f"svc.{root}" for root in self._roots]
+        below = [f"NAME.{namespace}.{tree}" for tree in trees]
         single = ["NAME"] if f"{namespace}.svc.{self._domain}" in self._searched else []
         return (*below, *single)
 

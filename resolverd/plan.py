@@ -30,6 +30,7 @@ def make(
         domains=decision.domains,
         withheld=decision.withheld,
         namespaces=decision.namespaces,
+        has_svc=settings.host.route_namespaces or any(domain.name == "svc" for domain in decision.domains),
         routes=routes,
         warnings=decision.warnings + warnings,
     )

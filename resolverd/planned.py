@@ -77,6 +77,8 @@ class HostPlan:
     withheld: tuple[Withheld, ...] = ()
     namespaces: frozenset[str] = frozenset()
     """Namespaces whose short names, ``service.namespace``, are the cluster's."""
+    has_svc: bool = True
+    """Whether ``service.namespace.svc`` is the cluster's, too."""
     routes: HostRoutes = field(default_factory=HostRoutes)
     warnings: tuple[str, ...] = ()
     """What the user's own settings bring about that the filter would have prevented."""

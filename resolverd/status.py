@@ -25,6 +25,8 @@ class HostPart:
     """The library that talks to the host's resolver; empty: none is needed."""
     withdrawn: Evidence | None = None
     """Why everything was taken back; None: it was not."""
+    suffix_list: Mapping[str, Any] = field(default_factory=dict)
+    """Which public suffix list the plan goes by, and how old it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def document(parts: Parts) -> dict[str, Any]:
             "domains": [f"~{name}" for name in applied.routing],
             "search": list(applied.search),
             "notes": list(parts.host.applied.notes),
+            "suffix-list": dict(parts.host.suffix_list),
         },
         "cluster": {
             "context": parts.cluster.context,

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from .at_stake import public_names, special_names
 from .host import Capabilities
 from .names import labels
 
@@ -20,6 +21,10 @@ SPECIAL_USE = frozenset(
         *("internal", "home", "corp", "lan"),  # ICANN's reserve, and what networks use as if it were theirs
     }
 )
+
+
+SHARED_PARTS = ("svc", "pod")
+"""What Kubernetes has below its cluster domain: that much is the cluster's where the domain is others' too."""
 
 
 class Reason(StrEnum):
@@ -34,12 +39,18 @@ class Reason(StrEnum):
     INVALID_NAME = "invalid-name"
 
 
+SHARED = frozenset({Reason.ICANN_TLD, Reason.SPECIAL_USE, Reason.HOST_SEARCH_DOMAIN})
+"""Why a cluster domain is taken in part. Not where another link answers for it: that one may mean this very cluster."""
+
+
 @dataclass(frozen=True, slots=True)
 class Collision:
     """Why a domain is somebody else's."""
 
     reason: Reason
     detail: str
+    stake: str = ""
+    """Which names of others would go to the cluster."""
 
 
 class Collisions:
@@ -58,21 +69,37 @@ class Collisions:
     def of(self, name: str) -> Collision | None:
         """Why ``name``, a folded text name, must not be routed; None when nobody else uses it."""
         if name in SPECIAL_USE:
-            return Collision(Reason.SPECIAL_USE, f".{name} is reserved for special use")
+            return Collision(Reason.SPECIAL_USE, f".{name} is reserved for special use", special_names(name))
         if name in self._suffixes:
-            return Collision(Reason.ICANN_TLD, f"public names end in .{name}")
+            return Collision(Reason.ICANN_TLD, f"public names end in .{name}", public_names(name))
         return self._taken.get(name)
+
+    def of_cluster_domain(self, name: str) -> Collision | None:
+        """As :meth:`of`; and nobody can tell which names under a public suffix are somebody's besides the cluster's.
+
+        ``api.k8s.example.com``, the API server, is often one of them.
+        """
+        parents = (suffix for suffix in _suffixes_of(name) if suffix != name and suffix in self._suffixes)
+        public = next(parents, None)
+        if (collision := self.of(name)) is not None or public is None:
+            return collision
+        detail = f"it lies under the public .{public}, so that names in it may be others'"
+        return Collision(Reason.ICANN_TLD, detail, f"every other name under .{name}")
 
 
 def _claims(capabilities: Capabilities) -> Iterator[tuple[str, Collision]]:
     """The domains that this host uses without us."""
     for name in capabilities.host_search:
-        yield name, Collision(Reason.HOST_SEARCH_DOMAIN, f"this host searches {name}")
+        yield name, Collision(Reason.HOST_SEARCH_DOMAIN, f"this host searches {name}", _below(name))
     for link in capabilities.other_links:
         for name in link.search:
-            yield name, Collision(Reason.HOST_SEARCH_DOMAIN, f"link {link.name} searches {name}")
+            yield name, Collision(Reason.HOST_SEARCH_DOMAIN, f"link {link.name} searches {name}", _below(name))
         for name in link.routing:
-            yield name, Collision(Reason.OTHER_LINK_DOMAIN, f"link {link.name} answers for {name}")
+            yield name, Collision(Reason.OTHER_LINK_DOMAIN, f"link {link.name} answers for {name}", _below(name))
+
+
+def _below(name: str) -> str:
+    return f"every name under .{name}"
 
 
 def _suffixes_of(name: str) -> Iterator[str]:

@@ -15,8 +15,9 @@ from resolverd.dns.rules import DnsConfig, Labels
 from resolverd.dns_policy import make_dns_config
 from resolverd.host import Capabilities, Server
 from resolverd.names import fold, is_under, labels
-from resolverd.plan import HostPlan, LinkDomain, Origin
+from resolverd.plan import HostPlan, LinkDomain, Origin, Withheld
 from resolverd.settings import DnsSettings, Mapping
+from resolverd.suffixes import Reason
 
 DEFAULT = DnsSettings().exclude_suffixes
 SERVER = Server(ip_address("198.18.53.1"))
@@ -121,6 +122,31 @@ def test_excluded_names_are_upstreams(name: str, expected: str) -> None:
         mappings=(Mapping("mapped.shop", "192.0.2.1"),),
     )
     assert shown(claim_of(labels(name), config)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("web.shop.svc.prod.rs", "ours"),
+        ("nope.svc.prod.rs", "ours"),
+        ("10-96-0-7.shop.pod.prod.rs", "ours"),
+        ("prod.rs", "upstream"),
+        ("api.prod.rs", "upstream"),
+        ("svc.api.prod.rs", "upstream"),
+        ("web.shop.svc", "ours"),
+    ],
+)
+def test_of_a_domain_that_is_others_too_only_parts_are_ours(name: str, expected: str) -> None:
+    for reason, shared in ((Reason.ICANN_TLD, True), (Reason.EXCLUDED, False), (Reason.OTHER_LINK_DOMAIN, False)):
+        plan = replace(PLAN, withheld=(Withheld("prod.rs", Origin.CLUSTER_DOMAIN, reason, (), ""),))
+        config = replace(configured(plan=plan), domain="prod.rs")
+        assert shown(claim_of(labels(name), config)) == (expected if shared or name == "web.shop.svc" else "ours")
+
+
+def test_svc_is_nobodys_when_the_plan_does_not_take_it() -> None:
+    config = configured(plan=replace(PLAN, has_svc=False))
+    assert shown(claim_of(labels("web.shop.svc"), config)) == "upstream"
+    assert shown(claim_of(labels("web.shop.svc.cluster.local"), config)) == "ours"
 
 
 _LABEL = st.sampled_from(["a", "b", "ab", "com"])

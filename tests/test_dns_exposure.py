@@ -40,7 +40,7 @@ class Device:
 )
 def test_where_other_hosts_can_ask(address: str, own: tuple[str, ...], exposed: bool) -> None:
     listening = listen(Server(ip_address(address), 0))
-    made = Host(cast("Any", None), "", cast("Any", Device(own) if own else None), listening, (), Path())
+    made = Host(cast("Any", None), "", cast("Any", Device(own) if own else None), listening, cast("Any", ()), Path())
     assert made.is_exposed is exposed
     listening.close()
 

@@ -133,7 +133,7 @@ def test_before_the_first_list_only_what_is_known_is_taken() -> None:
 
 @pytest.mark.parametrize(
     ("domain", "reason"),
-    [("local", "special-use"), ("co.uk", "icann-tld"), ("k8s.vpn", "other-link-domain"), ("", "invalid-name")],
+    [("k8s.vpn", "other-link-domain"), ("", "invalid-name")],
 )
 def test_the_cluster_domain_passes_the_filter_too_and_search_goes_with_it(domain: str, reason: str) -> None:
     host = replace(HOST, other_links=(OtherLink("wg0", ("k8s.vpn",)),))
@@ -143,6 +143,80 @@ def test_the_cluster_domain_passes_the_filter_too_and_search_goes_with_it(domain
         (Origin.SEARCH, reason),
     ]
     assert made.withheld[0].still == ("NAME.NAMESPACE.svc",)
+
+
+@pytest.mark.parametrize(
+    ("domain", "reason", "detail"),
+    [
+        ("local", "special-use", ".local is reserved for special use"),
+        ("corp", "special-use", ".corp is reserved for special use"),
+        ("dev", "icann-tld", "public names end in .dev"),
+        ("co.uk", "icann-tld", "public names end in .co.uk"),
+        ("prod.dev", "icann-tld", "it lies under the public .dev, so that names in it may be others'"),
+        ("k8s.co.uk", "icann-tld", "it lies under the public .co.uk, so that names in it may be others'"),
+        ("office", "host-search-domain", "this host searches north.office"),
+    ],
+)
+def test_of_a_cluster_domain_that_is_others_too_only_what_kubernetes_has_in_it_is_taken(
+    domain: str, reason: str, detail: str
+) -> None:
+    host = replace(HOST, host_search=("north.office",))
+    made = make("default", facts=replace(FACTS, domain=domain), host=host)
+    assert shown(made)[:4] == [f"~svc.{domain}", f"~pod.{domain}", "~svc", f"default.svc.{domain}"]
+    (item,) = made.withheld
+    assert (item.name, item.kind, item.reason, item.detail) == (domain, Origin.CLUSTER_DOMAIN, reason, detail)
+    assert item.still == (f"NAME.NAMESPACE.svc.{domain}", "NAME.NAMESPACE.svc")
+
+
+@pytest.mark.parametrize("domain", ["cluster.local", "k8s.internal", "prod.corp", "nobody", "k8s.home.arpa"])
+def test_a_cluster_domain_that_is_nobody_elses_is_taken_whole(domain: str) -> None:
+    made = make("default", facts=replace(FACTS, domain=domain))
+    assert shown(made)[0] == f"~{domain}"
+    assert made.withheld == ()
+
+
+def test_the_user_may_take_the_whole_cluster_domain() -> None:
+    for dns in (DnsSettings(include_suffixes=(".dev",)), DnsSettings(allow_collisions=("dev",))):
+        made = make("default", dns=dns, facts=replace(FACTS, domain="dev"))
+        assert "~dev" in shown(made)
+        assert made.withheld == ()
+        (warning,) = made.warnings
+        assert warning.endswith("it takes web.dev, go.dev, every public name under .dev")
+
+
+def test_where_the_part_of_a_cluster_domain_is_others_too_nothing_is_taken() -> None:
+    host = replace(HOST, host_search=("default.svc.cluster.local", "svc.cluster.local", "cluster.local"))
+    made = make("default", host=host)
+    assert withheld(made) == {
+        "cluster.local": "host-search-domain",
+        "svc.cluster.local": "host-search-domain",
+        "default.svc.cluster.local": "host-search-domain",
+    }
+    assert [name for name in shown(made) if "cluster.local" in name] == ["~pod.cluster.local"]
+
+
+@pytest.mark.parametrize(
+    ("namespace", "stake"),
+    [
+        ("dev", "it takes web.dev, go.dev, every public name under .dev"),
+        ("web", "it takes every public name under .web"),
+        ("local", "it takes printers and all that says its name by mDNS"),
+        ("test", "it takes what relies on .test being reserved"),
+        ("office", "it takes every name under .office"),
+        ("vpn", "it takes every name under .db.vpn"),
+    ],
+)
+def test_a_warning_says_whose_names_are_at_stake(namespace: str, stake: str) -> None:
+    host = replace(HOST, host_search=("office",), other_links=(OtherLink("wg0", ("db.vpn",)),))
+    (warning,) = make("default", namespace, dns=DnsSettings(allow_collisions=(namespace,)), host=host).warnings
+    assert warning.startswith(f"allow-collisions routes .{namespace} to the cluster although ")
+    assert warning.endswith(stake)
+
+
+def test_a_collision_that_is_allowed_in_vain_is_said() -> None:
+    made = make("default", "com", dns=DnsSettings(allow_collisions=("com",)))
+    assert withheld(made) == {"com": "excluded"}
+    assert made.warnings == ("allow-collisions has com in vain: exclude-suffixes has .com",)
 
 
 @pytest.mark.parametrize(
@@ -172,9 +246,14 @@ def test_what_the_user_asks_for_is_routed_with_a_warning() -> None:
     assert {"dev", "rs"} <= set(made.dns.routing)
     assert {"dev", "rs"} <= made.namespaces
     assert made.withheld == ()
-    assert made.warnings == (
-        "include-suffixes routes .rs to the cluster although public names end in .rs (icann-tld)",
-        "allow-collisions routes .dev to the cluster although public names end in .dev (icann-tld)",
+    rs, dev = made.warnings
+    assert rs == (
+        "include-suffixes routes .rs to the cluster although public names end in .rs (icann-tld): "
+        "it takes docs.rs, every public name under .rs"
+    )
+    assert dev == (
+        "allow-collisions routes .dev to the cluster although public names end in .dev (icann-tld): "
+        "it takes web.dev, go.dev, every public name under .dev"
     )
 
 
@@ -182,7 +261,11 @@ def test_nothing_but_the_cluster_domain_and_includes() -> None:
     settings = Settings(dns=DnsSettings(include_suffixes=("corp.example",)), host=HostSettings(route_namespaces=False))
     lean = plan.make(settings, cluster("default", "billing"), HOST, FACTS, SUFFIXES)
     assert shown(lean) == ["~cluster.local", "~corp.example"]
-    assert lean.namespaces == frozenset()
+    assert (lean.namespaces, lean.has_svc) == (frozenset(), False)
+    settings = replace(settings, dns=DnsSettings(search=("default",), include_suffixes=("svc",)))
+    lean = plan.make(settings, cluster("default", "billing"), HOST, FACTS, SUFFIXES)
+    assert shown(lean) == ["~cluster.local", "~svc", "default.svc.cluster.local"], "a search domain takes no more names"
+    assert (lean.namespaces, lean.has_svc) == (frozenset(), True)
 
 
 def test_only_the_namespaces_the_user_named() -> None:

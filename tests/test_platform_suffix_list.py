@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from resolverd.errors import HostError, UsageError
-from resolverd_platform.suffix_list import PublicSuffixes, known_files, load, newest
+from resolverd_platform import suffix_list
+from resolverd_platform.suffix_list import BUNDLED, ListFile, PublicSuffixes, known_files, load, newest
 
 LIST = """\
 // {version}
@@ -54,6 +56,7 @@ def test_names_the_public_does_not_use(suffixes: PublicSuffixes, name: str) -> N
 def test_the_newest_list_of_this_machine_is_taken(suffixes: PublicSuffixes) -> None:
     each = [found for path in known_files() if (found := newest([path]))]
     assert len(each) > 1
+    assert BUNDLED in {found.path for found in each}
     assert suffixes.source == max(each, key=lambda found: found.dated)
 
 
@@ -78,6 +81,34 @@ def test_a_list_is_as_old_as_it_says_else_as_its_neighbour_says_else_as_its_file
     assert chosen.path == by_version
 
 
+def test_a_release_that_does_not_say_its_day_is_as_old_as_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "publicsuffixlist"
+    folder.mkdir()
+    path = written(folder, "public_suffix_list.dat", day="2026-11-01")
+    for release, day in (("1.0.2.20240208", "2024-02-08"), ("2.0", "2026-11-01")):
+        monkeypatch.setattr(suffix_list, "version", lambda _, release=release: release)
+        found = newest([path])
+        assert found is not None
+        assert found.dated == day
+
+
+def test_how_old_a_list_is_is_shown() -> None:
+    found = ListFile(Path("/list.dat"), "2026-10-22")
+    assert found.to_json(date(2026, 11, 21)) == {"path": "/list.dat", "dated": "2026-10-22", "days": 30}
+    assert found.age(date(2026, 1, 1)) == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["bd", "ck", "er", "fk", "jm", "kh", "mm", "np", "pg", "web", "hotel", "merck", "co.uk"]
+)
+def test_the_bundled_list_alone_would_do(name: str) -> None:
+    bundled = load(str(BUNDLED))
+    assert name in bundled
+    assert "github.io" not in bundled
+
+
 def test_the_users_own_file_wins_or_is_refused(tmp_path: Path) -> None:
     mine = written(tmp_path, "mine.dat")
     assert load(str(mine)).source.path == mine
@@ -85,6 +116,13 @@ def test_the_users_own_file_wins_or_is_refused(tmp_path: Path) -> None:
     for name, why in (("absent.dat", "No such file"), ("empty.dat", "no ICANN section")):
         with pytest.raises(UsageError, match=rf"dns.suffix-list: .*{name}.*{why}"):
             load(str(tmp_path / name))
+
+
+def test_a_newer_file_that_is_no_list_is_passed_over(tmp_path: Path) -> None:
+    good = written(tmp_path, "good.dat", "2024-05-06")
+    torn = tmp_path / "torn.dat"
+    torn.write_text("// VERSION: 2026-05-06\nrs\n")
+    assert load("auto", [torn, good]).source.path == good
 
 
 def test_without_any_list_there_is_no_filter_and_no_start(tmp_path: Path) -> None:

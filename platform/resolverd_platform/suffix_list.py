@@ -1,15 +1,17 @@
 """The public suffix list: the newest on this machine, its ICANN section, read by publicsuffix2.
 
 publicsuffix2's own list is of 2019 and lacks TLDs such as ``web``; the distribution's and the ``publicsuffixlist``
-package's are usually newer.
+package's are usually newer. The one beside this module is what there is at least (:mod:`.suffix_list_refresh`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -19,11 +21,15 @@ from resolverd.errors import HostError, UsageError
 SYSTEM = Path("/usr/share/publicsuffix/public_suffix_list.dat")
 PACKAGES = ("publicsuffixlist", "publicsuffix2")
 _FILE = "public_suffix_list.dat"
-_BEGIN, _END = "===BEGIN ICANN DOMAINS===", "===END ICANN DOMAINS==="
+BUNDLED = Path(__file__).with_name(_FILE)
+"""Ours: the ICANN section without its comments."""
+BEGIN, END = "// ===BEGIN ICANN DOMAINS===", "// ===END ICANN DOMAINS==="
 _HEAD = 2048
 """Characters in which a list says its version."""
 _VERSION = re.compile(r"^//\s*VERSION:\s*(\d{4}-\d\d-\d\d)", re.MULTILINE)
 _ABOUT = re.compile(r"^version:\s*(\d{4}-\d\d-\d\d)", re.MULTILINE)
+_RELEASE = re.compile(r"\.(\d{4})(\d\d)(\d\d)$")
+"""How a version of ``publicsuffixlist`` ends: with the day of its list."""
 
 
 class _Parsed(Protocol):
@@ -36,6 +42,14 @@ class ListFile:
 
     path: Path
     dated: str
+
+    def age(self, today: date) -> int:
+        """Days since then; never negative, whatever the clock says."""
+        return max(0, (today - date.fromisoformat(self.dated)).days)
+
+    def to_json(self, today: date) -> dict[str, object]:
+        """The value of ``suffix-list`` in the status document's ``host``."""
+        return {"path": str(self.path), "dated": self.dated, "days": self.age(today)}
 
 
 class PublicSuffixes:
@@ -54,7 +68,8 @@ class PublicSuffixes:
 def load(choice: str = "auto", candidates: Sequence[Path] | None = None) -> PublicSuffixes:
     """The list to go by: the file ``choice``, or with ``auto`` the newest of ``candidates`` (default: known places).
 
-    Takes some 50 ms. UsageError when the chosen file is no list, HostError when there is none at all.
+    One that is no list is passed over. Takes some 50 ms. UsageError when the chosen file is no list, HostError when
+    there is none at all.
     """
     if choice != "auto":
         path = Path(choice).expanduser()
@@ -62,16 +77,17 @@ def load(choice: str = "auto", candidates: Sequence[Path] | None = None) -> Publ
             return _parse(ListFile(path, _day(path)))
         except (OSError, ValueError) as error:
             raise UsageError("dns.suffix-list", f"{path}: {error}", "name a public_suffix_list.dat") from error
-    found = newest(known_files() if candidates is None else candidates)
-    if found is None:
-        raise HostError("public suffix list", "there is none on this machine", "pip install publicsuffixlist")
-    return _parse(found)
+    found = _dated(known_files() if candidates is None else candidates)
+    for source in sorted(found, key=lambda each: each.dated, reverse=True):
+        with suppress(OSError, ValueError):
+            return _parse(source)
+    raise HostError("public suffix list", "there is none on this machine", "pip install publicsuffixlist")
 
 
 def known_files() -> tuple[Path, ...]:
-    """Where lists may be: the distribution's, then those of Python packages."""
+    """Where lists may be: the distribution's, those of Python packages, ours."""
     specs = (find_spec(name) for name in PACKAGES)
-    return (SYSTEM, *(Path(spec.origin).parent / _FILE for spec in specs if spec and spec.origin))
+    return (SYSTEM, *(Path(spec.origin).parent / _FILE for spec in specs if spec and spec.origin), BUNDLED)
 
 
 def newest(candidates: Iterable[Path]) -> ListFile | None:
@@ -88,18 +104,29 @@ def _dated(candidates: Iterable[Path]) -> Iterator[ListFile]:
 
 
 def _day(path: Path) -> str:
-    """The day of a list: what it says itself, else what the file beside it says, else the file's own time.
+    """The day of a list: what it says itself, else what comes with it says, else the file's own time.
 
     pip gives a file the time of its installation, so that comes last; dpkg keeps the time of its making.
     """
     with path.open(encoding="utf-8") as file:
-        version = _VERSION.search(file.read(_HEAD))
-    if version:
-        return version[1]
+        said = _VERSION.search(file.read(_HEAD))
+    if said:
+        return said[1]
     about = path.with_suffix(".ABOUT")
-    if about.is_file() and (version := _ABOUT.search(about.read_text(encoding="utf-8"))):
-        return version[1]
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
+    if about.is_file() and (said := _ABOUT.search(about.read_text(encoding="utf-8"))):
+        return said[1]
+    return _release_day(path) or datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
+
+
+def _release_day(path: Path) -> str:
+    """The day in the version of ``publicsuffixlist`` when the file is its own; else nothing."""
+    if path.parent.name != PACKAGES[0]:
+        return ""
+    try:
+        released = _RELEASE.search(version(PACKAGES[0]))
+    except PackageNotFoundError:
+        return ""
+    return "-".join(released.groups()) if released else ""
 
 
 def _parse(source: ListFile) -> PublicSuffixes:
@@ -107,11 +134,15 @@ def _parse(source: ListFile) -> PublicSuffixes:
     from publicsuffix2 import PublicSuffixList
 
     text = source.path.read_text(encoding="utf-8")
-    start, end = text.find(_BEGIN), text.find(_END)
+    return PublicSuffixes(PublicSuffixList(map(_as_ascii, icann_rules(text)), idna=False), source)
+
+
+def icann_rules(text: str) -> Iterator[str]:
+    """The rules of the ICANN section as the list has them. ValueError when there is none."""
+    start, end = text.find(BEGIN), text.find(END)
     if not 0 <= start < end:
         raise ValueError("no ICANN section")
-    rules = (line for line in text[start:end].splitlines()[1:] if line and not line.startswith("//"))
-    return PublicSuffixes(PublicSuffixList((_as_ascii(rule) for rule in rules), idna=False), source)
+    return (line for line in text[start:end].splitlines()[1:] if line and not line.startswith("//"))
 
 
 def _as_ascii(rule: str) -> str:

@@ -73,6 +73,8 @@ def _table(document: dict[str, Any], colour: bool) -> Iterator[str]:
     for item in host["withheld"]:
         still = f"; still works: {', '.join(item['still'])}" if item["still"] else ""
         yield from _row("Withheld", f"{item['name']} ({item['reason']}): {item['detail']}{still}")
+    if used := host.get("suffix-list"):
+        yield from _row("Suffixes", f"{used['path']} of {used['dated']}, {used['days']} days old")
     for text in (*host.get("warnings", ()), *host.get("notes", ())):
         yield from _row("Note", text)
     counts = ", ".join(f"{cluster[kind]} {kind}" for kind in ("namespaces", "services", "endpoints"))

@@ -28,7 +28,7 @@ NAMESPACE = "internet"
 DNS_SERVER = IPv4Address("192.0.2.53")
 SITES = IPv4Network("203.0.113.0/24")
 QUERIES = services.FOLDER / "internet.queries"
-_READY = services.FOLDER / "internet.ready"
+READY = services.FOLDER / "internet.ready"
 _TTL = 60
 
 _LINKS = f"""\
@@ -48,14 +48,18 @@ route add local {SITES} dev lo
 _RESOLVER = (f"dns {LINK} {DNS_SERVER}", f"default-route {LINK} yes", f"llmnr {LINK} no", f"mdns {LINK} no")
 
 
-def join() -> None:
-    """Build the namespace, its link and its servers, and make it the way out of this stage. HostError on failure."""
+def join() -> int:
+    """Build the namespace, its link and its servers, and make it the way out of this stage; the servers' process id.
+
+    HostError on failure.
+    """
     output_of(["ip", "-batch", "-"], lines=_LINKS, fix="the kernel needs veth")
     output_of(["ip", "-netns", NAMESPACE, "-batch", "-"], lines=_FAR_LINKS)
     program = [sys.executable, "-P", "-m", "resolverd.demo.internet"]
-    services.start("internet", ["ip", "netns", "exec", NAMESPACE, *program], {}, _READY.exists)
+    pid = services.start("internet", ["ip", "netns", "exec", NAMESPACE, *program], {}, READY.exists)
     for settings in _RESOLVER:
         output_of(["resolvectl", *settings.split()])
+    return pid
 
 
 def address_of(name: str) -> IPv4Address:
@@ -112,7 +116,7 @@ def main() -> int:
     for tcp in (False, True):
         DNSServer(names, address=str(DNS_SERVER), port=53, tcp=tcp, logger=silent).start_thread()
     sites = ThreadingHTTPServer(("0.0.0.0", 80), Site)
-    _READY.touch()
+    READY.touch()
     sites.serve_forever()
     return 0
 

@@ -24,6 +24,10 @@ class DnsConfig:
     """Everything the answers depend on besides the cluster."""
 
     domain: str = "cluster.local"
+    domain_parts: tuple[str, ...] = ()
+    """Where others have names in the domain, too: the labels below which it is ours. None: all of it is."""
+    has_svc: bool = True
+    """Whether names that end in ``svc`` are ours."""
     namespaces: frozenset[str] = frozenset()
     """Namespaces whose short names (``svc.ns``) are ours; the short names of a withheld one are nobody's."""
     watched: frozenset[str] | None = None
@@ -85,8 +89,12 @@ def zone_of(name: Labels, config: DnsConfig) -> Zone | None:
     """The zone that answers for ``name``; None when it is nobody's."""
     domain = labels(config.domain)
     if is_under(name, domain):
-        return Zone(Kind.CLUSTER, len(domain), rest=name[: len(name) - len(domain)])
-    if name[-1:] == ("svc",):
+        rest = name[: len(name) - len(domain)]
+        if not config.domain_parts:
+            return Zone(Kind.CLUSTER, len(domain), rest=rest)
+        if rest and rest[-1] in config.domain_parts:
+            return Zone(Kind.CLUSTER, len(domain) + 1, rest=rest)
+    if name[-1:] == ("svc",) and config.has_svc:
         return Zone(Kind.SHORT, 1, rest=name)
     if name and name[-1] in config.namespaces:
         return Zone(Kind.SHORT, 1, rest=(*name, "svc"))
