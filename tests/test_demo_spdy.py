@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
-import re
 import shutil
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from io import BytesIO
-from pathlib import Path
 
 import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from port_forward_double import kubectl_to
 
+from resolverd.cluster.target import Target
 from resolverd.demo.cluster import DemoCluster
 from resolverd.demo.spdy import DICTIONARY, LARGEST_BLOCK, Decoder, Encoder, Frame, Kind, SpdyError
 from resolverd.demo.spdy_upgrade import TUNNEL
@@ -68,33 +66,9 @@ async def cluster() -> AsyncIterator[DemoCluster]:
         yield cluster
 
 
-@asynccontextmanager
-async def forwarded(cluster: DemoCluster, path: Path, websocket: bool, *ports: str) -> AsyncIterator[list[int]]:
-    """kubectl's ports of loopback for ``ports`` of the pod web-1."""
-    (path / "config").write_text(cluster.kubeconfig())
-    ways = {"KUBECTL_PORT_FORWARD_WEBSOCKETS": str(websocket).lower()}
-    process = await asyncio.create_subprocess_exec(
-        *("kubectl", "port-forward", "--address", "127.0.0.1", "--namespace", "shop", "pod/web-1", *ports),
-        env={**os.environ, "KUBECONFIG": str(path / "config"), "HOME": str(path), **ways},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout
-    try:
-        async with asyncio.timeout(30):
-            lines = [(await process.stdout.readline()).decode() for _ in ports]
-        yield [int(match[1]) for line in lines if (match := re.search(r"127\.0\.0\.1:(\d+) -> ", line))]
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
 @needs_kubectl
 @pytest.mark.parametrize("websocket", [True, False], ids=["websocket", "upgrade"])
-async def test_kubectl_forwards_whole_answers_side_by_side(
-    cluster: DemoCluster, tmp_path: Path, websocket: bool
-) -> None:
+async def test_kubectl_forwards_whole_answers_side_by_side(cluster: DemoCluster, websocket: bool) -> None:
     size = 3_000_000
     whole = hashlib.sha256((bytes(range(256)) * (size // 256 + 1))[:size]).digest()
 
@@ -103,7 +77,7 @@ async def test_kubectl_forwards_whole_answers_side_by_side(
             assert hashlib.sha256(await response.read()).digest() == whole
 
     async with (
-        forwarded(cluster, tmp_path, websocket, ":8080") as [port],
+        kubectl_to(cluster, Target("shop", "web-1", 8080), websocket=websocket) as port,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session,
     ):
         await asyncio.gather(*(fetch(session, port) for _ in range(4)))
