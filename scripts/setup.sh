@@ -144,6 +144,14 @@ set_up_gi() {
     ! is_known python3-gi || install_packages python3-gi gir1.2-glib-2.0
 }
 
+# kubectl, for the tests and the measurement beside it. Without it they are skipped; Ubuntu has no package of it.
+set_up_kubectl() {
+    command -v kubectl >/dev/null && return
+    can_install || return 0
+    refresh_package_lists
+    ! is_known kubernetes-client || install_packages kubernetes-client
+}
+
 set_up_resolved() {
     .venv/bin/python -m resolverd.demo.resolved --check &>/dev/null && return
     ! can_install || refresh_package_lists
@@ -158,4 +166,5 @@ if [[ ! -x .venv/bin/resolverd || $(cat .venv/made-of 2>/dev/null) != "$ingredie
 fi
 set_up_programs
 set_up_gi
+set_up_kubectl
 set_up_resolved

@@ -1,14 +1,20 @@
-"""Port-forward as kubectl does it: a port of loopback, each connection a websocket, and no tunnel."""
+"""Port-forward without a tunnel, a port of loopback: each connection a websocket; and kubectl itself."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import shutil
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from resolverd.cluster.access import Access
 from resolverd.cluster.target import Target
+from resolverd.demo.cluster import DemoCluster
 from resolverd_tunnel.port_forward import PortForward
 from resolverd_tunnel.transport import MAX_SEND, StreamBrokenError
 
@@ -25,6 +31,39 @@ async def websockets_to(server: str) -> AsyncIterator[int]:
     finally:
         process.kill()
         await process.wait()
+
+
+@asynccontextmanager
+async def kubectl_to(cluster: DemoCluster, target: Target = ECHO, *, websocket: bool) -> AsyncIterator[int]:
+    """The port of loopback that kubectl leads to ``target``, with its session in a websocket (since 1.31) or not.
+
+    0 where kubectl is not installed.
+    """
+    if shutil.which("kubectl") is None:
+        yield 0
+        return
+    with tempfile.TemporaryDirectory() as home:
+        config = Path(home, "config")
+        config.write_text(cluster.kubeconfig())
+        ways = {"KUBECTL_PORT_FORWARD_WEBSOCKETS": str(websocket).lower()}
+        process = await asyncio.create_subprocess_exec(
+            *("kubectl", "port-forward", "--address", "127.0.0.1", "--namespace", target.namespace),
+            *(f"pod/{target.pod}", f":{target.port}"),
+            env={**os.environ, "KUBECONFIG": str(config), "HOME": home, **ways},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            assert process.stdout
+            async with asyncio.timeout(30):
+                said = (await process.stdout.readline()).decode()
+            found = re.search(r"127\.0\.0\.1:(\d+) -> ", said)
+            assert found, said
+            yield int(found[1])
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
 
 
 async def serve(server: str) -> None:

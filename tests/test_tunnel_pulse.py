@@ -14,6 +14,7 @@ from commands import shell
 from fakes import eventually
 from tunnel_rig import rig
 
+from resolverd.cluster import access
 from resolverd.cluster.access import Access
 from resolverd.cluster.target import Target
 from resolverd.demo.cluster import DemoCluster
@@ -135,7 +136,8 @@ async def test_without_streams_it_is_asked_seldom_unless_there_is_haste(monkeypa
         await eventually(lambda: scene.asked == 1)
 
 
-async def test_the_api_server_is_asked_beside_the_streams() -> None:
+async def test_the_api_server_is_asked_beside_the_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulsing, "PATIENCE", 10.0)
     async with DemoCluster() as cluster:
         transport = PortForward(Access(cluster.server), lambda: None)
         stream = await transport.open(ECHO)
@@ -152,7 +154,11 @@ async def test_the_api_server_is_asked_beside_the_streams() -> None:
 
 
 async def test_a_pod_that_takes_nothing_is_no_dead_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long: the kernel's limit for connections to the API server, made short here, must not hold for it."""
     monkeypatch.setattr(pulsing, "UNACKNOWLEDGED_LIMIT", 0.3)
+    monkeypatch.setattr(pulsing, "PATIENCE", 10.0)
+    assert "TCP_USER_TIMEOUT" in dict(access._GUARDS)
+    monkeypatch.setattr(access, "_GUARDS", (("TCP_USER_TIMEOUT", 300),))
     async with DemoCluster() as cluster:
         taking, gone = asyncio.Event(), asyncio.Event()
 

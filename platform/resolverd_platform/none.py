@@ -25,7 +25,6 @@ class NoneBackend:
             host_search=facts.search,
             nameservers=facts.nameservers,
             gateways=facts.gateways,
-            subnets=facts.subnets,
         )
 
     async def apply(self, want: HostDns) -> Applied:

@@ -42,11 +42,15 @@ class PodServers:
         mode = listening(pod).get(port)
         if mode is None:
             raise ConnectionRefusedError
+        # Whoever dials may be cancelled; a listener that has been started is kept.
+        return "127.0.0.1", await asyncio.shield(asyncio.create_task(self._start(pod, port, mode)))
+
+    async def _start(self, pod: Raw, port: int, mode: Serve) -> int:
         async with self._starting:
             ports = self._listeners.setdefault(pod["metadata"]["uid"], {})
             if port not in ports:
                 ports[port] = await _listen(pod["metadata"], port, mode)
-        return "127.0.0.1", ports[port].port
+            return ports[port].port
 
     async def connect(self, pod: Raw, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to ``port`` of ``pod``. ConnectionRefusedError."""
@@ -64,6 +68,14 @@ class PodServers:
         for uid in tuple(self._listeners):
             self.stop(uid)
         await asyncio.gather(*self._stopping)
+
+
+def dial_failure(pod: Raw, port: int, error: OSError) -> str:
+    """Why ``port`` cannot be dialled, in the words of a container runtime; it leaves the uid empty."""
+    name, address = pod["metadata"]["name"], pod["status"].get("podIP", "")
+    why = "connection refused" if isinstance(error, ConnectionRefusedError) else str(error)
+    dial = f"failed to dial {port}: dial tcp {address}:{port}: connect: {why}"
+    return f"error forwarding port {port} to pod {name}, uid : {dial}"
 
 
 async def _listen(metadata: Raw, port: int, mode: Serve) -> _Listener:

@@ -1,4 +1,4 @@
-"""``pods/NAME/portforward`` over a websocket, subprotocol ``v4.channel.k8s.io``.
+"""``pods/NAME/portforward`` over a websocket, subprotocol ``v4.channel.k8s.io`` (kubectl's own: :mod:`.spdy_upgrade`).
 
 Port i of the request has two channels: 2i for data, 2i+1 for errors. Each begins with a frame that names the port
 (little-endian 16 bits); every frame's first octet is its channel. One channel pair is one TCP connection to the pod.
@@ -13,7 +13,8 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from .faults import Faults
-from .pod_servers import PodServers
+from .pod_servers import PodServers, dial_failure
+from .spdy_upgrade import TUNNEL, UPGRADE, answer_tunnel, answer_upgrade
 from .status import StatusError
 
 Raw = dict[str, Any]
@@ -27,16 +28,19 @@ _BLOCK = 32 * 2**10 - 1
 
 
 async def answer(request: web.Request, pod: Raw, servers: PodServers, faults: Faults) -> web.StreamResponse:
-    """Forward until every port's connection, or the client, is done. StatusError 400 when it is no websocket."""
+    """Forward until every port's connection, or the client, is done. StatusError 400 when no upgrade is wanted."""
+    upgrade = request.headers.get("Upgrade", "").lower()
+    if upgrade == UPGRADE:
+        return await answer_upgrade(request, pod, servers, faults)
     offered = [word.strip() for word in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if word.strip()]
-    chosen = next((word for word in offered if word in (BINARY, BASE64)), "")
-    if request.headers.get("Upgrade", "").lower() != "websocket":
+    chosen = next((word for word in offered if word in (BINARY, BASE64, TUNNEL)), "")
+    if upgrade != "websocket":
         raise StatusError(400, "BadRequest", "Upgrade request required")
     if offered and not chosen:
         refusal = web.Response(status=403)
         refusal.force_close()
         return refusal
-    ports = _ports(request)
+    ports = [] if chosen == TUNNEL else _ports(request)
     if isinstance(ports, str):
         return web.Response(status=400, text=ports + "\n", headers={"X-Content-Type-Options": "nosniff"})
     socket = web.WebSocketResponse(
@@ -44,7 +48,10 @@ async def answer(request: web.Request, pod: Raw, servers: PodServers, faults: Fa
     )
     await socket.prepare(request)
     with faults.stream(request):
-        await _Forward(socket, pod, servers, faults, base64=chosen == BASE64).run(ports)
+        if chosen == TUNNEL:
+            await answer_tunnel(socket, pod, servers, faults)
+        else:
+            await _Forward(socket, pod, servers, faults, base64=chosen == BASE64).run(ports)
     return socket
 
 
@@ -99,7 +106,7 @@ class _Forward:
             reader, writer = await self._servers.connect(self._pod, port)
         except OSError as error:
             self._writers[index].set_result(None)
-            await self._send(2 * index + 1, self._failure(port, error).encode())
+            await self._send(2 * index + 1, dial_failure(self._pod, port, error).encode())
             return
         self._writers[index].set_result(writer)
         try:
@@ -109,13 +116,6 @@ class _Forward:
             return
         finally:
             writer.close()
-
-    def _failure(self, port: int, error: OSError) -> str:
-        """In the words of a container runtime; it leaves the uid empty."""
-        name, address = self._pod["metadata"]["name"], self._pod["status"].get("podIP", "")
-        why = "connection refused" if isinstance(error, ConnectionRefusedError) else str(error)
-        dial = f"failed to dial {port}: dial tcp {address}:{port}: connect: {why}"
-        return f"error forwarding port {port} to pod {name}, uid : {dial}"
 
     async def _receive(self) -> None:
         """Carry what the client sends; a slow pod slows the client down."""

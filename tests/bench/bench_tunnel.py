@@ -2,8 +2,9 @@
 
 Everything runs in network namespaces of its own; nothing on this machine changes. *Data path*: TUN, private namespace
 and relay, with a plain connection over a veth pair behind them, beside that veth pair without us. *port-forward*: the
-tunnel process before the embedded cluster, beside the same websockets without a tunnel. The two sides of a row take
-turns; medians of RUNS rounds are shown.
+tunnel process before the embedded cluster, beside the same websockets without a tunnel, and beside ``kubectl
+port-forward`` in both ways it has, where kubectl is installed. The sides of a row take turns; medians of RUNS rounds
+are shown.
 """
 
 from __future__ import annotations
@@ -175,8 +176,8 @@ def loaded(host: str, port: int, pid: int = 0) -> Measure:
     return measure
 
 
-def table(title: str, ours: Measure, theirs: Measure) -> None:
-    print(f"\n| {title} | ours | without us | ratio | processor, s/GB |\n|---|---|---|---|---|")
+def table(title: str, ours: Measure, theirs: Measure, beside: str = "without us") -> None:
+    print(f"\n| {title} | ours | {beside} | ratio | processor, s/GB |\n|---|---|---|---|---|")
     for kind, what in (("d", "down"), ("u", "up")):
         for streams in (1, 8):
             rounds = [(ours(kind, streams), theirs(kind, streams)) for _ in range(RUNS)]
@@ -215,7 +216,7 @@ def data_path() -> None:
 
 
 async def port_forward() -> None:
-    from port_forward_double import websockets_to  # the other side of the row
+    from port_forward_double import kubectl_to, websockets_to  # the other side of the row
     from tunnel_rig import rig
 
     with started(sys.executable, HERE, "serve", "127.0.0.1", str(PORT)):
@@ -226,6 +227,10 @@ async def port_forward() -> None:
             async with websockets_to(tunnel.cluster.server) as plain:
                 ours, theirs = loaded(str(address), 7, tunnel.process.pid), loaded("127.0.0.1", plain)
                 await asyncio.to_thread(table, "port-forward", ours, theirs)
+            for title, websocket in (("kubectl, websocket", True), ("kubectl, upgrade", False)):
+                async with kubectl_to(tunnel.cluster, websocket=websocket) as plain:
+                    if plain:
+                        await asyncio.to_thread(table, title, ours, loaded("127.0.0.1", plain), "kubectl port-forward")
 
 
 def main() -> None:

@@ -42,7 +42,9 @@ def silence_of(connection: socket.socket) -> Silence | None:
 
 
 def keep_alive(connection: socket.socket) -> None:
-    """Have the kernel ask, while nothing is carried, whether the other end is still there."""
+    """Have the kernel ask, while nothing is carried, whether the other end is still there; without TCP_USER_TIMEOUT."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE:
         if hasattr(socket, name):

@@ -70,6 +70,7 @@ class PortForward:
         return self._pulse.trouble or self._trouble
 
     def hurry(self) -> None:
+        self._forget_addresses()
         self._pulse.hurry()
 
     async def open(self, target: Target) -> PortForwardStream:
@@ -146,11 +147,15 @@ class PortForward:
         self._opening -= 1
         if stream is not None:
             self._streams.discard(stream)
+            if stream.is_broken:
+                self._pulse.hurry()
         if not self._opening:
             self._idle.set()
 
     async def _ask(self) -> str:
         """Have the API server answer, on a connection of its own: whatever it says, the way there is good."""
+        if self.trouble:
+            self._forget_addresses()
         try:
             async with self._session.get(
                 "version", server_hostname=self._server_hostname, headers={"Connection": "close"}
@@ -162,6 +167,11 @@ class PortForward:
         if self._passing:
             self._trouble = ""
         return ""
+
+    def _forget_addresses(self) -> None:
+        """Ask the host's resolver anew where the API server is: it may have moved, and aiohttp keeps addresses 10 s."""
+        if isinstance(self._session.connector, aiohttp.TCPConnector):
+            self._session.connector.clear_dns_cache()
 
     def _not_forwarded(self, target: Target, status: int) -> TransportError:
         """Why the API server answered with ``status`` instead of a websocket."""

@@ -46,6 +46,8 @@ class PortForwardStream:
         """Whether what arrives is taken at once."""
         self._heard = asyncio.get_running_loop().time()
         self._failure = ""
+        self.is_broken = False
+        """Whether it ended without a word: nobody knows yet how many others did."""
 
     def keep_alive(self) -> None:
         if self._connection is not None:
@@ -115,6 +117,7 @@ class PortForwardStream:
         try:
             await self._websocket.send_bytes(b"\0" + data)
         except (aiohttp.ClientError, ConnectionError) as error:
+            self.is_broken = True
             raise StreamBrokenError(str(error)) from error
 
     async def close(self) -> None:
@@ -148,6 +151,7 @@ class PortForwardStream:
             elif message.type is WSMsgType.CLOSE and message.data in (WSCloseCode.OK, 0, None):
                 return b""
             elif message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
+                self.is_broken = True
                 raise StreamBrokenError(self._failure or "the websocket ended without a close frame")
 
     async def _next(self) -> WSMessage:

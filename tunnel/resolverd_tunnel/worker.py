@@ -29,14 +29,13 @@ from .gate import Gate, Wires
 from .holds_server import HoldsServer
 from .host_routes import RouteKeeper, RouteTable
 from .inside import Inside
+from .sleep import notice_sleep, seconds_slept
 from .transport import named
 
 log = logging.getLogger(__name__)
 
 NAME = "tunnel"
 TIDY_INTERVAL = 30.0
-SLEEP_INTERVAL = 2.0
-"""Seconds between two looks at whether the host has slept, and the shortest sleep that counts."""
 UNAUTHORIZED_INTERVAL = 5.0
 """Seconds between two requests for fresh credentials."""
 MOST_FLOWS = 8192
@@ -68,7 +67,13 @@ class Tunnel:
         """Until the channel ends. Raises ResolverdError when the device is gone."""
         self._packets.start(self._gate.admit, self._dns.take)
         await self._channel.send(Ready(NAME))
-        parts = (self._receive(), self._reporter.run(), self._tidy(), self._ask(), self._notice_sleep())
+        parts = (
+            self._receive(),
+            self._reporter.run(),
+            self._tidy(),
+            self._ask(),
+            notice_sleep(seconds_slept, self._on_wake),
+        )
         tasks = [asyncio.create_task(part) for part in parts]
         try:
             done, _ = await asyncio.wait([*tasks, self._packets.failed], return_when=asyncio.FIRST_COMPLETED)
@@ -111,16 +116,6 @@ class Tunnel:
         if self._holds:
             self._holds.start()
 
-    async def _notice_sleep(self) -> None:
-        """While a host sleeps, only one of the two clocks goes on."""
-        slept = _slept()
-        while True:
-            await asyncio.sleep(SLEEP_INTERVAL)
-            before, slept = slept, _slept()
-            if slept - before > SLEEP_INTERVAL:
-                log.info("awake again after %d s", slept - before)
-                self._on_network_change()
-
     async def _tidy(self) -> None:
         while True:
             await asyncio.sleep(TIDY_INTERVAL)
@@ -137,6 +132,10 @@ class Tunnel:
             self._unauthorized.clear()
             await self._channel.send(Unauthorized())
             await asyncio.sleep(UNAUTHORIZED_INTERVAL)
+
+    def _on_wake(self, slept: float) -> None:
+        log.info("awake again after %d s", slept)
+        self._on_network_change()
 
     def _on_network_change(self) -> None:
         self._finder.hurry()
@@ -179,13 +178,6 @@ async def serve(options: argparse.Namespace) -> None:
         raise
     finally:
         await channel.close()
-
-
-def _slept() -> float:
-    """Seconds this host has slept since it was started; 0 where the system does not tell."""
-    if not hasattr(time, "CLOCK_BOOTTIME"):
-        return 0.0
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def _most_flows() -> int:
