@@ -160,6 +160,20 @@ def why(name: str, output: str, **options: Any) -> int:
 
 @cli.command()
 @_common
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def plan(output: str, **options: Any) -> int:
+    """Show what would be changed on this host.
+
+    By the config file as it is now, beside what a running daemon has in force. Reads the cluster's namespaces, and
+    changes nothing.
+    """
+    from resolverd.cli.plan import show
+
+    return show(options["config"] or "", given_flags(options), output)
+
+
+@cli.command()
+@_common
 def rbac(**options: Any) -> int:
     """Print the least role that is needed.
 

@@ -19,14 +19,14 @@ NAMES = ("www.example.com", "web.shop", "web.shop.svc.cluster.local", "docs.rs",
 
 
 def best(decide: Callable[[Labels], object]) -> float:
-    """Milliseconds, the best of a few rounds."""
+    """Milliseconds of processor time, the best of a few rounds."""
     names = [labels(NAMES[number % len(NAMES)]) for number in range(COUNT)]
     took = []
     for _ in range(ROUNDS):
-        began = time.perf_counter()
+        began = time.process_time()
         for name in names:
             decide(name)
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
     return min(took) * 1000
 
 
