@@ -8,7 +8,7 @@ from typing import Any
 from . import reasons
 from .decision import Decider
 from .dns.rules import Labels
-from .errors import UsageError, one_line
+from .errors import UsageError
 from .host import Capabilities, HostDns
 from .host_route import HostRoute, route_of
 from .names import MAX_NAME, address_of, labels
@@ -47,7 +47,13 @@ def document(name: Labels, decider: Decider, host: HostSide) -> dict[str, Any]:
     live = intended if host.live is None else route_of(decision.asked, host.live, host.capabilities)
     return {
         **reasons.document(decision, decider),
-        "host": {"backend": host.backend, "listen": host.listen, "intended": _json(intended), "live": _json(live)},
+        "host": {
+            "backend": host.backend,
+            "listen": host.listen,
+            "link": host.told.link,
+            "intended": _json(intended),
+            "live": _json(live),
+        },
     }
 
 
@@ -59,53 +65,3 @@ def _json(route: HostRoute) -> dict[str, Any]:
         "servers": list(route.servers),
         "because": route.why,
     }
-
-
-def difference(explained: dict[str, Any], answer: dict[str, Any] | None, lookup: dict[str, Any] | None) -> str:
-    """How the host departs from what is intended, one line; empty when it does not.
-
-    ``explained`` is :func:`document`'s, ``answer`` what our server says (``addresses``, ``rcode``), ``lookup`` what
-    the host's resolver does (``link``, ``addresses``, ``error``).
-    """
-    host = explained["host"]
-    intended, live = host["intended"], host["live"]
-    if intended["ours"] != live["ours"]:
-        wanted = f"{intended['link']} should have the domain {intended['domain']}"
-        return (
-            f"{wanted}, and has not"
-            if intended["ours"]
-            else f"{live['link']} has the domain {live['domain']}, and should not"
-        )
-    if lookup is None:
-        return ""
-    link, ours = lookup["link"], intended["link"]
-    if link and ours and intended["ours"] != (link == ours):
-        return (
-            f"the host asked {link}, and should have asked {ours}"
-            if intended["ours"]
-            else f"the host asked {link}, which has no domain for it"
-        )
-    if not intended["ours"] or answer is None or lookup["synthetic"]:
-        return _own_idea(intended["ours"], answer, lookup)
-    return _compared(answer, lookup)
-
-
-def _own_idea(is_ours: bool, answer: dict[str, Any] | None, lookup: dict[str, Any]) -> str:
-    """An answer that came from the host itself, such as from /etc/hosts, where ours should have come."""
-    if not is_ours or answer is None or set(lookup["addresses"]) & set(answer["addresses"]):
-        return ""
-    return f"the host answers {_listed(lookup['addresses'])} by itself: see /etc/hosts"
-
-
-def _compared(answer: dict[str, Any], lookup: dict[str, Any]) -> str:
-    ours, hosts = set(answer["addresses"]), set(lookup["addresses"])
-    if ours and not hosts:
-        return f"our server has {_listed(answer['addresses'])}, the host none: {one_line(lookup['error'])}"
-    if ours != hosts and not ours & hosts:
-        said = _listed(answer["addresses"]) or answer["rcode"]
-        return f"the host says {_listed(lookup['addresses'])}, our server {said}"
-    return ""
-
-
-def _listed(addresses: list[str]) -> str:
-    return ", ".join(addresses[:3])

@@ -11,6 +11,7 @@ from resolverd.host_lookup import addresses_of
 
 from . import host_facts, resolv_owner
 from .dbus import Bus, BusError, RefusedError
+from .override import OverrideBackend
 from .resolv_conf import Original, nameservers_of
 from .resolv_file import ResolvFile
 from .resolved_wire import manager
@@ -41,9 +42,11 @@ class Lookup:
     cached: bool = False
 
 
-async def ask_back(name: str, bus: Bus) -> Lookup:
-    """Look ``name`` up as any program here would."""
-    if resolv_owner.uses_resolved(nameservers_of(Original(ResolvFile(host_facts.RESOLV_CONF).read()))):
+async def ask_back(name: str, backend: str, bus: Bus) -> Lookup:
+    """Look ``name`` up as any program here would. What is redirected to us is not what systemd-resolved is asked."""
+    if backend != OverrideBackend.name and resolv_owner.uses_resolved(
+        nameservers_of(Original(ResolvFile(host_facts.RESOLV_CONF).read()))
+    ):
         return await _ask_resolved(name, bus)
     try:
         return Lookup("getaddrinfo", addresses=tuple(_by_libc(name)))

@@ -16,8 +16,10 @@ from resolverd.cli import why_table
 from resolverd.cli.offline import decider_of
 from resolverd.cli.progress import coloured
 from resolverd.config import Loaded
+from resolverd.departure import departure
 from resolverd.errors import ExitCode, NotRunningError, ResolverdError
 from resolverd.host import Capabilities, HostDns
+from resolverd.names import address_of
 from resolverd.options import split_endpoint
 
 NO_DAEMON = "no daemon runs: by the config file alone, the cluster's namespaces are not known"
@@ -39,7 +41,7 @@ def explain(name: str, file: str, flags: dict[str, Any], output: str) -> int:
     if document["daemon"]:
         document["answer"] = _answer(document)
         document["lookup"] = asyncio.run(_lookup(document))
-        document["difference"] = why.difference(document, document["answer"], document["lookup"])
+        document["difference"] = departure(document, document["answer"], document["lookup"])
     if output == "json":
         click.echo(json.dumps(document, indent=2))
     else:
@@ -60,17 +62,21 @@ def _answer(document: dict[str, Any]) -> dict[str, Any] | None:
     if document["answered-by"] == _NORMAL and not host["intended"]["ours"]:
         return None
     kinds = ("PTR",) if name.endswith(".arpa") else ("A", "AAAA")
-    found: list[str] = []
+    addresses: list[str] = []
+    aliases: list[str] = []
     rcode = "none"
     try:
         address, port = split_endpoint(host["listen"], 53)
         for kind in kinds:
             answer = client.query(address, port, name, kind)
-            found += [text.removesuffix(".") for text in answer.short()]
+            for text in answer.short():
+                (addresses if kind == "PTR" or address_of(text) else aliases).append(text.removesuffix("."))
             rcode = answer.rcode
     except ResolverdError as error:
-        return {"rcode": "none", "addresses": [], "error": str(error)}
-    return {"rcode": rcode if found or rcode != "NOERROR" else "NODATA", "addresses": found, "error": ""}
+        return {"rcode": "none", "addresses": [], "aliases": [], "error": str(error)}
+    if rcode == "NOERROR" and not addresses and not aliases:
+        rcode = "NODATA"
+    return {"rcode": rcode, "addresses": addresses, "aliases": list(dict.fromkeys(aliases)), "error": ""}
 
 
 async def _lookup(document: dict[str, Any]) -> dict[str, Any]:
@@ -79,6 +85,6 @@ async def _lookup(document: dict[str, Any]) -> dict[str, Any]:
 
     bus = FastBus(deadline=6.0)
     try:
-        return asdict(await ask_back(document["name"], bus))
+        return asdict(await ask_back(document["name"], document["host"]["backend"], bus))
     finally:
         await bus.close()

@@ -72,7 +72,7 @@ def _host(document: dict[str, Any], colour: bool) -> Iterator[str]:
     to = f"{intended['link'] or 'our server'}, server {', '.join(intended['servers'])}" if intended["ours"] else ""
     yield from _row("Host asks", f"{to}: {intended['because']}" if to else f"not us: {intended['because']}")
     if answer is not None:
-        said = ", ".join(answer["addresses"]) or answer["rcode"]
+        said = ", ".join((*answer["aliases"], *answer["addresses"])) or answer["rcode"]
         yield from _row("Answer", f"{said}, says our server" if answer["rcode"] != "none" else answer["error"])
     if lookup is not None:
         yield from _row("Really", _found(lookup))
