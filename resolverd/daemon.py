@@ -156,7 +156,7 @@ class Daemon:
 
     async def why(self, name: str) -> dict[str, Any]:
         question = why.question_of(name)
-        snapshot, context = self._follower.snapshot, self._follower.context
+        snapshot, context, reconciler = self._follower.snapshot, self._follower.context, self._reconciler
         policy = Policy(
             self._dns_config(),
             self._settings,
@@ -166,8 +166,8 @@ class Daemon:
             is_complete=snapshot.synced,
             domain_source=self._domain[1],
             context=context.name if context else "",
+            searched=reconciler.applied.dns.search,
         )
-        reconciler = self._reconciler
         live, capabilities = await reconciler.read(), reconciler.capabilities
         listen = str(self._host.listening.server)
         host = why.HostSide(self._host.backend.name, reconciler.applied.dns, live, capabilities, listen)

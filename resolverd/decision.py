@@ -106,6 +106,8 @@ class Policy:
     """Who says what the cluster domain is."""
     context: str = ""
     """The kubeconfig's."""
+    searched: tuple[str, ...] | None = None
+    """The plan's search domains that the host took: some back ends have none. None: all."""
 
     def origin(self, setting: str) -> str:
         return self.origins.get(setting, _NO_ORIGIN)
@@ -129,7 +131,7 @@ class Decider:
     def __post_init__(self) -> None:
         policy, plan, dns = self.policy, self.policy.plan, self.policy.settings.dns
         texts = tuple(domain.name for domain in plan.domains if domain.search)
-        self.search = tuple(map(labels, texts))
+        self.search = tuple(map(labels, texts if policy.searched is None else policy.searched))
         self.withheld = {item.name: item for item in plan.withheld if item.kind.value == RuleKind.NAMESPACE.value}
         mapped = self._listed(RuleKind.MAPPING, "dns.mappings", (each.name for each in dns.mappings))
         self._mappings = {whole: rule for name, rule in mapped for whole in searched(name, texts)}

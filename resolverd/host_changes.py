@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -54,13 +54,19 @@ class Difference:
         return {"step": self.step.value, "what": item.what.value, "name": item.name, "because": item.because}
 
 
-def wanted(plan: HostPlan, told: HostDns, device: str, server: Server) -> Iterator[Item]:
+def wanted(
+    plan: HostPlan, told: HostDns, device: str, server: Server, written: Mapping[str, str] | None = None
+) -> Iterator[Item]:
     """The items of a plan. ``told`` is the part of it that the back end tells the host; ``device`` the TUN device,
-    empty when there is none; ``server`` our DNS server."""
+    empty when there is none; ``server`` our DNS server; ``written`` where the user named a domain."""
     if device:
         yield Item(What.DEVICE, device, "the tunnel's device")
     yield Item(What.SERVER, str(server), "our DNS server")
-    reasons = {domain.name: domain.origin.value for domain in plan.domains}
+    places = written or {}
+    reasons = {
+        domain.name: f"{domain.origin.value}, {places[domain.name]}" if domain.name in places else domain.origin.value
+        for domain in plan.domains
+    }
     yield from (Item(What.DOMAIN, f"~{name}", reasons.get(name, "")) for name in told.routing)
     yield from (Item(What.SEARCH, name, reasons.get(name, "")) for name in told.search)
     if device:
@@ -74,7 +80,7 @@ def in_force(status: dict[str, Any]) -> Iterator[Item]:
     host, tunnel = status["host"], status["tunnel"]
     if device := tunnel.get("device") or host.get("link"):
         yield Item(What.DEVICE, device)
-    yield from (Item(What.SERVER, each) for each in status["dns"]["listen"])
+    yield Item(What.SERVER, status["dns"]["listen"][0])  # another one for the other IP version comes with it
     yield from (Item(What.DOMAIN, each) for each in host["domains"])
     yield from (Item(What.SEARCH, each) for each in host["search"])
     if device:

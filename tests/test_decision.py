@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,6 +89,14 @@ def test_a_search_domain_passes_the_filter_too() -> None:
         "public.dev.svc",
         "public",
     ]
+
+
+def test_single_labels_where_the_host_searches_nothing() -> None:
+    one = by_dns("db", namespace="db")
+    assert shown(one, "web") == "resolverd by search db.svc.cluster.local"
+    without = Decider(replace(one.policy, searched=()))
+    assert shown(without, "web") == "normal-resolver by none"
+    assert "single label" in document(without.decide(labels("web")), without)["reason"]
 
 
 def test_mappings_are_above_all() -> None:

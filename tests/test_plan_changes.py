@@ -70,6 +70,13 @@ def test_without_the_cluster_nothing_of_it_is_said_to_go() -> None:
     assert gone[Step.UNKNOWN, What.ROUTE] == 1
 
 
+def test_a_domain_names_the_line_it_is_written_in() -> None:
+    plan = make("default", dns=DnsSettings(include_suffixes=(".corp.test",)))
+    found = wanted(plan, plan.dns, "", SERVER, {"corp.test": "config.yaml:2:22"})
+    because = {item.name: item.because for item in found}
+    assert (because["~corp.test"], because["~svc"]) == ("include-suffix, config.yaml:2:22", "svc")
+
+
 def test_whole_networks_are_told_from_addresses() -> None:
     routes = HostRoutes((ip_network("10.96.0.0/16"),), sources=((ip_network("10.96.0.0/16"), "cluster"),))
     one, all_of_it = replace(PLAN, routes=routes), replace(PLAN, routes=replace(routes, whole=True))

@@ -24,6 +24,7 @@ from resolverd.config import Loaded
 from resolverd.errors import NotRunningError, one_line
 from resolverd.host import Capabilities, HostDns, Server
 from resolverd.host_changes import Step
+from resolverd.names import labels
 from resolverd.options import split_endpoint
 from resolverd.plan import ClusterFacts, HostPlan
 from resolverd.settings import Settings
@@ -58,7 +59,7 @@ async def _document(loaded: Loaded) -> dict[str, Any]:
     from resolverd_platform.footprint import footprint
 
     told, items = await footprint(host.backend, made.dns)
-    wanted = [*host_changes.wanted(made, told, device, server), *items]
+    wanted = [*host_changes.wanted(made, told, device, server, _written(loaded)), *items]
     now = [] if running is None else [*host_changes.in_force(running), *(await _footprint_now(running))]
     about = {
         "config": str(loaded.path) if loaded.path else None,
@@ -73,6 +74,17 @@ async def _document(loaded: Loaded) -> dict[str, Any]:
     }
     differences = host_changes.compare(wanted, now, knows_cluster=not cluster.trouble)
     return host_changes.document(differences, made, about)
+
+
+def _written(loaded: Loaded) -> dict[str, str]:
+    """Where the domains that are settings were written."""
+    dns = loaded.settings.dns
+    listed = {"dns.include-suffixes": dns.include_suffixes, "dns.mappings": [each.name for each in dns.mappings]}
+    return {
+        ".".join(labels(text.removeprefix("."))): loaded.origins[f"{setting}[{number}]"]
+        for setting, texts in listed.items()
+        for number, text in enumerate(texts)
+    }
 
 
 def _running(folder: Path) -> dict[str, Any] | None:
