@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from resolverd.decision import Answerer, Decider, answerer_of
 from resolverd.dns.claims import claim_of
+from resolverd.dns.rules import Labels
 from resolverd.names import is_under, labels
 from resolverd.reasons import changes, document
 from resolverd.settings import DnsSettings, Mapping
@@ -172,6 +173,30 @@ def test_it_is_the_decision_of_the_dns_server(name: str, namespaces: frozenset[s
     if rule.kind in ("include-suffix", "exclude-suffix", "namespace", "none", "withheld"):
         assert all(other.length <= rule.length for other in one.overruled(decision))
     assert document(decision, one)["reason"]
+
+
+_ODD = st.one_of(
+    st.lists(st.one_of(_LABEL, st.text(min_size=1, max_size=3)), max_size=4).map(tuple),
+    st.lists(st.sampled_from(["7", "0", "96", "10", "256", "x"]), max_size=6).map(
+        lambda parts: (*parts, "in-addr", "arpa")
+    ),
+    st.lists(st.sampled_from("0adx"), max_size=34).map(lambda parts: (*parts, "ip6", "arpa")),
+)
+
+
+@given(_ODD, _NAMESPACES, _RULES, st.sampled_from([None, frozenset(), frozenset({"a"})]), st.booleans())
+def test_every_name_has_its_rule_and_its_words(
+    name: Labels, namespaces: frozenset[str], rules: dict[str, Any], watched: frozenset[str] | None, searches: bool
+) -> None:
+    one = by_dns(*namespaces, namespace="a" if searches else "", **rules)
+    if watched is not None:
+        one = Decider(replace(one.policy, config=replace(one.policy.config, watched=watched)))
+    decision = one.decide(name)
+    assert decision.claim == claim_of(decision.asked, one.policy.config)
+    assert decision.asked[: len(name)] == name
+    shown = document(decision, one)
+    assert shown["reason"]
+    assert shown["rule"]["origin"]
 
 
 @given(_NAMES, _NAMESPACES, _RULES, _SUFFIXES, st.sampled_from(["include_suffixes", "exclude_suffixes"]))
