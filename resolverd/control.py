@@ -24,6 +24,9 @@ class Controlled(Protocol):
     async def status(self) -> dict[str, Any]:
         """The status document of the contract."""
 
+    async def why(self, name: str) -> dict[str, Any]:
+        """Whose ``name`` is, see :mod:`resolverd.why`. Raises UsageError for what is no name."""
+
     def stop(self) -> None:
         """Put the host back and end."""
 
@@ -39,6 +42,7 @@ async def serve(path: Path, daemon: Controlled) -> AsyncIterator[None]:
         [
             web.get("/status", _answer(daemon.status)),
             web.get("/healthz", _health(daemon)),
+            web.get("/why", _explain(daemon)),
             web.post("/stop", _do(daemon.stop)),
             web.post("/reload", _do(daemon.reload)),
         ]
@@ -71,6 +75,16 @@ def _health(daemon: Controlled) -> Callable[[web.Request], Any]:
     async def handle(_: web.Request) -> web.Response:
         failed = [check for check in (await daemon.status())["checks"] if not check["ok"]]
         return web.json_response({"ok": not failed, "failed": failed}, status=503 if failed else 200)
+
+    return handle
+
+
+def _explain(daemon: Controlled) -> Callable[[web.Request], Any]:
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            return web.json_response(await daemon.why(request.query.get("name", "")))
+        except ResolverdError as error:
+            return web.json_response({"error": [error.what, error.why, error.fix]}, status=400)
 
     return handle
 

@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from resolverd import __version__, followed, probe, status
+from resolverd import __version__, followed, probe, status, why
 from resolverd.check import Check
 from resolverd.cluster.access import shown
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext, invoker
 from resolverd.cluster.snapshot import Change, Touched, everything
 from resolverd.config import Loaded
+from resolverd.decision import Decider, Policy
 from resolverd.dns.rules import DnsConfig
 from resolverd.dns_policy import host_servers, make_dns_config
 from resolverd.errors import ResolverdError
@@ -155,6 +156,25 @@ class Daemon:
                 probes=probes,
             )
         )
+
+    async def why(self, name: str) -> dict[str, Any]:
+        question = why.question_of(name)
+        snapshot, context, reconciler = self._follower.snapshot, self._follower.context, self._reconciler
+        policy = Policy(
+            self._dns_config(),
+            self._settings,
+            self._plan,
+            self._reloading.origins,
+            known=frozenset(snapshot.namespaces),
+            is_complete=snapshot.synced,
+            domain_source=self._domain[1],
+            context=context.name if context else "",
+            searched=reconciler.applied.dns.search,
+        )
+        live, capabilities = await reconciler.read(), reconciler.capabilities
+        listen = str(self._host.listening.server)
+        host = why.HostSide(self._host.backend.name, reconciler.applied.dns, live, capabilities, listen)
+        return why.document(question, Decider(policy), host)
 
     async def _ask_workers(self) -> None:
         """Have what the workers say of themselves as it is now; of one that does not answer, as it was."""

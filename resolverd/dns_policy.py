@@ -45,8 +45,8 @@ def make_dns_config(
         mark=capabilities.mark,
         includes=_suffixes(settings.include_suffixes),
         excluded_suffixes=_suffixes(settings.exclude_suffixes),
-        excludes=frozenset(whole for name in settings.excludes for whole in _searched(labels(name), search)),
-        mappings={whole: to for name, to in mapped.items() for whole in _searched(name, search)},
+        excludes=frozenset(whole for name in settings.excludes for whole in searched(labels(name), search)),
+        mappings={whole: to for name, to in mapped.items() for whole in searched(name, search)},
     )
 
 
@@ -84,7 +84,7 @@ def _suffixes(texts: Iterable[str]) -> frozenset[Labels]:
     return frozenset(labels(text.removeprefix(".")) for text in texts)
 
 
-def _searched(name: Labels, search: Iterable[str]) -> Iterator[Labels]:
+def searched(name: Labels, search: Iterable[str]) -> Iterator[Labels]:
     """``name``, and for a single label what the host makes of it with its search domains."""
     yield name
     if len(name) == 1:

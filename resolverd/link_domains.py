@@ -15,7 +15,7 @@ from typing import NamedTuple
 from .cluster.snapshot import Snapshot
 from .errors import one_line
 from .host import Capabilities
-from .names import Network, fold, is_domain, is_label, reverse_zones
+from .names import Network, fold, is_domain, is_label, is_under, labels, reverse_zones
 from .planned import ClusterFacts, LinkDomain, Origin, Withheld
 from .settings import Settings
 from .suffixes import SHARED, SHARED_PARTS, Collision, Collisions, Reason
@@ -78,9 +78,18 @@ def _wishes(settings: Settings, snapshot: Snapshot, facts: ClusterFacts) -> Iter
     if snapshot.synced:
         for suffix in sorted({_bare(suffix) for suffix in settings.dns.include_suffixes}):
             yield LinkDomain(suffix, False, Origin.INCLUDE_SUFFIX)
+    yield from _mapped(settings, domain)
     for namespace in _search(settings, snapshot, facts):
         if is_label(fold(namespace)):
             yield LinkDomain(f"{fold(namespace)}.svc.{domain}", True, Origin.SEARCH)
+
+
+def _mapped(settings: Settings, domain: str) -> Iterator[LinkDomain]:
+    """The user's own names, where nothing else brings them to us; single labels come by the search domains."""
+    above = [domain, *(["svc"] if settings.host.route_namespaces else []), *map(_bare, settings.dns.include_suffixes)]
+    for name in sorted({_bare(mapping.name) for mapping in settings.dns.mappings}):
+        if len(labels(name)) > 1 and not any(is_under(labels(name), labels(suffix)) for suffix in above):
+            yield LinkDomain(name, False, Origin.MAPPING)
 
 
 def _search(settings: Settings, snapshot: Snapshot, facts: ClusterFacts) -> tuple[str, ...]:
@@ -176,19 +185,23 @@ class _Judge:
             return self.cluster_domain
         # Only an equally long exclude withdraws a route: under a longer one the route stays and our server forwards,
         # and a shorter one is overruled by the more specific domain.
-        if wish.name in self.excludes and wish.name not in self.includes:
+        is_mapping = wish.origin is Origin.MAPPING
+        if wish.name in self.excludes and wish.name not in self.includes and not is_mapping:
             if wish.name in self.allowed:
                 self._warn_once(f"allow-collisions has {wish.name} in vain: exclude-suffixes has .{wish.name}")
             return Collision(Reason.EXCLUDED, f"exclude-suffixes has .{wish.name}")
         is_whole = wish.origin is Origin.CLUSTER_DOMAIN and not is_part
         collision = self.collisions.of_cluster_domain(wish.name) if is_whole else self.collisions.of(wish.name)
-        if collision is None or wish.name not in self.allowed:
+        if collision is None or (wish.name not in self.allowed and not is_mapping):
             return collision
-        self._warn(wish.name, collision)
+        self._warn(wish, collision)
         return None
 
-    def _warn(self, name: str, collision: Collision) -> None:
+    def _warn(self, wish: LinkDomain, collision: Collision) -> None:
+        name = wish.name
         option = "include-suffixes" if name in self.includes else "allow-collisions"
+        if wish.origin is Origin.MAPPING:
+            option = "mappings"
         why = f"although {collision.detail} ({collision.reason.value})"
         self._warn_once(f"{option} routes .{name} to the cluster {why}: it takes {collision.stake}")
 

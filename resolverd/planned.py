@@ -17,6 +17,7 @@ class Origin(StrEnum):
     CLUSTER_DOMAIN = "cluster-domain"
     SVC = "svc"
     INCLUDE_SUFFIX = "include-suffix"
+    MAPPING = "mapping"
     SEARCH = "search"
     REVERSE_ZONE = "reverse-zone"
     NAMESPACE = "namespace"

@@ -65,6 +65,15 @@ class Reconciler:
             self.capabilities = await self.backend.capabilities()
         return self.capabilities
 
+    async def read(self) -> HostDns | None:
+        """What is in force now; None when that cannot be read."""
+        try:
+            async with self._bus:
+                return await self.backend.read()
+        except ResolverdError as error:
+            log.debug("what is in force: %s", error)
+            return None
+
     async def run(self) -> None:
         """Keep the host as wanted until cancelled; what is wrong with it is retried and shown, never raised."""
         async with asyncio.TaskGroup() as tasks:

@@ -39,6 +39,8 @@ class Reloading:
         kubeconfig_changed: Callable[[], None],
     ) -> None:
         self.settings = loaded.settings
+        self.origins = dict(loaded.origins)
+        """Where the settings in force come from, as :class:`resolverd.config.Loaded` has them."""
         self._read = read
         self._take = take
         self._kubeconfig_changed = kubeconfig_changed
@@ -62,6 +64,9 @@ class Reloading:
         self._mistake = None
         self._watch.follow(dict.fromkeys((*loaded.files, *self._kubeconfigs)))
         taken, waiting = merge(self.settings, loaded.settings)
+        old = {name: origin for name, origin in self.origins.items() if name.partition("[")[0] in waiting}
+        fresh = {name: origin for name, origin in loaded.origins.items() if name.partition("[")[0] not in waiting}
+        self.origins = fresh | old
         if waiting and waiting != self._waiting:
             log.warning("reload: %s: changed, in force after a restart", ", ".join(waiting))
         self._waiting = waiting

@@ -59,7 +59,7 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
             claimed.callback(device.close)
         overriding = backend.name == OverrideBackend.name
         own = device.addresses if device else LOOPBACK if overriding else ()
-        server = _server(settings, own)
+        server = server_of(settings, own)
         listening = listen(server)
         claimed.callback(listening.close)
         log.info("DNS on %s", listening.server)
@@ -85,7 +85,7 @@ def _end_on_signals() -> None:
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
-def _server(settings: Settings, own: tuple[str, ...]) -> Server:
+def server_of(settings: Settings, own: tuple[str, ...]) -> Server:
     """Where the DNS server listens: where it is told to, else on the device's first address."""
     if settings.daemon.dns_listen:
         host, port = split_endpoint(settings.daemon.dns_listen)

@@ -18,7 +18,7 @@ from resolverd.host import Capabilities, HostDns, OtherLink, Server
 from resolverd.link_domains import MAX_REVERSE_ZONES
 from resolverd.names import is_domain, is_label
 from resolverd.plan import ClusterFacts, HostPlan, Origin
-from resolverd.settings import ClusterSettings, DnsSettings, HostSettings, Settings
+from resolverd.settings import ClusterSettings, DnsSettings, HostSettings, Mapping, Settings
 from resolverd.suffixes import SPECIAL_USE, Reason
 
 SUFFIXES = frozenset({"com", "dev", "io", "rs", "web", "co.uk"})
@@ -378,3 +378,31 @@ def test_the_order_of_the_cluster_does_not_matter(names: list[str], random: obje
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     host = replace(HOST, domain_limit=6)
     assert make(*names, host=host) == make(*shuffled, host=host)
+
+
+@pytest.mark.parametrize(
+    ("mapped", "expected"),
+    [
+        ("db.local-dev", ["~db.local-dev"]),
+        ("www.example.com", ["~www.example.com"]),
+        ("single", []),
+        ("a.corp.internal", []),
+        ("web.shop.svc", []),
+        ("web.shop.svc.cluster.local", []),
+    ],
+)
+def test_a_mapping_is_asked_of_us(mapped: str, expected: list[str]) -> None:
+    dns = DnsSettings(
+        mappings=(Mapping(mapped, "192.0.2.1"),),
+        include_suffixes=(".corp.internal",),
+        exclude_suffixes=(".com", ".www.example.com"),
+    )
+    made = make("default", dns=dns)
+    assert sorted(set(shown(made)) - set(shown(make("default", dns=replace(dns, mappings=()))))) == expected
+    assert not made.withheld
+
+
+def test_a_mapping_that_collides_is_taken_with_a_warning() -> None:
+    made = make("default", dns=DnsSettings(mappings=(Mapping("co.uk", "192.0.2.1"),)))
+    assert "~co.uk" in shown(made)
+    assert made.warnings == ("mappings routes .co.uk to the cluster although public names end in .co.uk (icann-tld)",)

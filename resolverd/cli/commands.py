@@ -144,6 +144,35 @@ def query(name: str, type: str, state_dir: str | None, server: str | None) -> in
 
 
 @cli.command()
+@click.argument("name")
+@_common
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def why(name: str, output: str, **options: Any) -> int:
+    """Show whose a name is, and why.
+
+    Which rule decides and where it comes from, what this host should do with the name, and what it does. Without a
+    daemon by the config file alone. Exit code 1 when the host does something else.
+    """
+    from resolverd.cli.why import explain
+
+    return explain(name, options["config"] or "", given_flags(options), output)
+
+
+@cli.command()
+@_common
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def plan(output: str, **options: Any) -> int:
+    """Show what would be changed on this host.
+
+    By the config file as it is now, beside what a running daemon has in force. Reads the cluster's namespaces, and
+    changes nothing.
+    """
+    from resolverd.cli.plan import show
+
+    return show(options["config"] or "", given_flags(options), output)
+
+
+@cli.command()
 @_common
 def rbac(**options: Any) -> int:
     """Print the least role that is needed.

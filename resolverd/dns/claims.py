@@ -52,7 +52,10 @@ def claim_of(name: Labels, config: DnsConfig) -> Claim:
 
 def longest_suffix(name: Labels, suffixes: Container[Labels]) -> int:
     """How many labels the longest of ``suffixes`` that ``name`` lies in has; 0: it lies in none."""
-    return next((len(name) - start for start in range(len(name)) if name[start:] in suffixes), 0)
+    for start in range(len(name)):
+        if name[start:] in suffixes:
+            return len(name) - start
+    return 0
 
 
 def _is_excluded(name: Labels, zone: Zone | None, included: int, config: DnsConfig) -> bool:

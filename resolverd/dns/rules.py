@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 
 from resolverd.host import Server
@@ -17,6 +18,8 @@ from resolverd.names import Address, Network, is_under, labels
 Labels = tuple[str, ...]
 
 _HEX = frozenset("0123456789abcdef")
+_labels = lru_cache(maxsize=8)(labels)
+"""For the cluster domain, which every name is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class Zone:
 
 def zone_of(name: Labels, config: DnsConfig) -> Zone | None:
     """The zone that answers for ``name``; None when it is nobody's."""
-    domain = labels(config.domain)
+    domain = _labels(config.domain)
     if is_under(name, domain):
         rest = name[: len(name) - len(domain)]
         if not config.domain_parts:

@@ -1,0 +1,105 @@
+"""``resolverd why`` for people: aligned short lines of 80 columns at most."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from resolverd.cli.progress import DIM, GREEN, PLAIN, RED
+from resolverd.errors import one_line
+
+WIDTH = 80
+INDENT = 11
+
+_VERDICTS = {
+    "resolverd": "the cluster's, resolverd answers it",
+    "cluster-dns": "the cluster's, its DNS service is asked",
+    "normal-resolver": "not the cluster's, your usual resolver answers it",
+}
+_RULES = {
+    "mapping": "mapping of {text}",
+    "wpad": "{text}",
+    "excludes": "excluded name {text}",
+    "exclude-suffix": "excluded suffix {text}",
+    "include-suffix": "included suffix {text}",
+    "cluster-domain": "cluster domain {text}",
+    "svc": "suffix svc",
+    "namespace": "namespace {text}",
+    "search": "search in {text}",
+    "reverse-zone": "range {text}",
+    "withheld": "namespace {text}, withheld",
+    "route-namespaces": "namespace {text}, not routed",
+    "none": "none",
+}
+"""Rule in words, by its kind."""
+
+
+def lines(document: dict[str, Any], *, colour: bool = False) -> Iterator[str]:
+    """The whole report; without the host's part where there is none."""
+    yield from _wrapped(f"{document['name']} is {_VERDICTS[document['answered-by']]}", 0)
+    yield from decided(document)
+    if document.get("host"):
+        yield from _host(document, colour)
+    for number, change in enumerate(document["changes"]):
+        yield from _row("" if number else "To change", change)
+    if note := document.get("note"):
+        yield from _row("Note", note)
+
+
+def decided(document: dict[str, Any]) -> Iterator[str]:
+    """Which rule decided, and why."""
+    rule = document["rule"]
+    yield from _row("Rule", _named(rule))
+    if rule["kind"] != "none":
+        yield from _row("From", rule["origin"])
+    yield from _row("Why", document["reason"] + (f" ({document['withheld']})" if document["withheld"] else ""))
+    for number, other in enumerate(document["overruled"]):
+        because = f"{_named(other)} ({other['origin']}): {other['because']}"
+        yield from _row("" if number else "Overruled", because)
+    if document["still"]:
+        yield from _row("Still", " ".join(document["still"]))
+    if len(document["searched"]) > 1:
+        yield from _row("Tried", ", then ".join(document["searched"]))
+
+
+def _named(rule: dict[str, str]) -> str:
+    return _RULES[rule["kind"]].format(text=rule["text"])
+
+
+def _host(document: dict[str, Any], colour: bool) -> Iterator[str]:
+    intended, answer, lookup = document["host"]["intended"], document.get("answer"), document.get("lookup")
+    to = f"{intended['link'] or 'our server'}, server {', '.join(intended['servers'])}" if intended["ours"] else ""
+    yield from _row("Host asks", f"{to}: {intended['because']}" if to else f"not us: {intended['because']}")
+    if answer is not None:
+        said = ", ".join((*answer["aliases"], *answer["addresses"])) or answer["rcode"]
+        yield from _row("Answer", f"{said}, says our server" if answer["rcode"] != "none" else answer["error"])
+    if lookup is not None:
+        yield from _row("Really", _found(lookup))
+    if problem := document.get("difference"):
+        yield from _painted("Differs", problem, RED if colour else "")
+    elif lookup is not None:
+        yield from _painted("", "as intended", (GREEN if lookup["addresses"] else DIM) if colour else "")
+
+
+def _found(lookup: dict[str, Any]) -> str:
+    by = f"{lookup['by']}, from {lookup['link']}" if lookup["link"] else lookup["by"]
+    if lookup["synthetic"]:
+        by += ", by itself"
+    if lookup["cached"]:
+        by += ", cached"
+    return f"{', '.join(lookup['addresses'])}, says {by}" if lookup["addresses"] else f"{lookup['error']}, says {by}"
+
+
+def _painted(title: str, text: str, colour: str) -> Iterator[str]:
+    for line in _row(title, text):
+        yield f"{line[:INDENT]}{colour}{line[INDENT:]}{PLAIN}" if colour else line
+
+
+def _row(title: str, text: str) -> Iterator[str]:
+    for number, line in enumerate(_wrapped(text, INDENT)):
+        yield f"{'' if number else title:<{INDENT}}{line}"
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    return textwrap.wrap(one_line(text), WIDTH - indent, break_long_words=True, break_on_hyphens=False) or [""]

@@ -1,0 +1,226 @@
+"""Whose a name is and by which rule: the table, a second reading of the rules, and what never changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+from decisions import by_dns
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resolverd.decision import Answerer, Decider, answerer_of
+from resolverd.dns.claims import claim_of
+from resolverd.dns.rules import Labels
+from resolverd.names import is_under, labels
+from resolverd.reasons import changes, document
+from resolverd.settings import DnsSettings, Mapping
+
+DEFAULT = DnsSettings().exclude_suffixes
+
+
+def shown(one: Decider, name: str) -> str:
+    """``ANSWERER by RULE TEXT``."""
+    decision = one.decide(labels(name))
+    return f"{decision.answerer} by {decision.rule.kind} {decision.rule.text}".rstrip()
+
+
+@pytest.mark.parametrize(
+    ("name", "include", "exclude", "expected"),
+    [
+        # Telepresence's own cases (kubeconfig_extension_test.go, Test_DNSSuffixRules).
+        ("zwslkjsdf.com", [], DEFAULT, "normal-resolver by exclude-suffix .com"),
+        ("zwslkjsdf.xnrqj", [], DEFAULT, "normal-resolver by none"),
+        ("zwslkjsdf.xnrqj", [".xnrqj"], DEFAULT, "cluster-dns by include-suffix .xnrqj"),
+        ("zwslkjsdf.org", [".org"], DEFAULT, "cluster-dns by include-suffix .org"),
+        ("zwslkjsdf.my-domain.org", [".my-domain.org"], DEFAULT, "cluster-dns by include-suffix .my-domain.org"),
+        (
+            "zwslkjsdf.my-domain.org",
+            [".org"],
+            [".com", ".my-domain.org"],
+            "normal-resolver by exclude-suffix .my-domain.org",
+        ),
+        # A suffix is labels, there letters: `db` took `www.mongodb`, `rs` took `x.bars`, `private` took `notprivate`.
+        ("www.mongodb", [], [], "normal-resolver by none"),
+        ("x.bars", [], [], "normal-resolver by none"),
+        ("www.db", [], [], "resolverd by namespace db"),
+        ("notprivate", [".private"], [], "normal-resolver by none"),
+        ("x.notprivate", [".private"], [], "normal-resolver by none"),
+        ("x.private", [".private"], [], "cluster-dns by include-suffix .private"),
+        # The longest decides, there the first in the list.
+        ("x.a.b", [".b"], [".b", ".a.b"], "normal-resolver by exclude-suffix .a.b"),
+        ("x.a.b", [".b"], [".a.b", ".b"], "normal-resolver by exclude-suffix .a.b"),
+        # Of those as long, the include.
+        ("x.a.b", [".a.b"], [".b", ".a.b"], "cluster-dns by include-suffix .a.b"),
+        # The cluster's own.
+        ("web.db", [], [".db"], "normal-resolver by exclude-suffix .db"),
+        ("web.db.svc", [], DEFAULT, "resolverd by svc svc"),
+        ("web.db.svc.cluster.local", [".local"], [".local"], "resolverd by cluster-domain cluster.local"),
+        (
+            "web.db.svc.cluster.local",
+            [],
+            [".db.svc.cluster.local"],
+            "normal-resolver by exclude-suffix .db.svc.cluster.local",
+        ),
+        ("7.0.96.10.in-addr.arpa", [], [], "resolverd by reverse-zone 10.96.0.0/16"),
+        ("7.0.97.10.in-addr.arpa", [], [], "normal-resolver by none"),
+        ("wpad.db", [], [], "normal-resolver by wpad wpad.*"),
+        ("wpad.db.svc.cluster.local", [".local"], [], "normal-resolver by wpad wpad.*"),
+        ("docs.rs", [], [], "normal-resolver by withheld rs"),
+        ("x.docs.rs", [".docs.rs"], [], "cluster-dns by include-suffix .docs.rs"),
+        ("x.corp.db", [".corp.db"], [], "resolverd by include-suffix .corp.db"),
+    ],
+)
+def test_the_rule_that_decides(name: str, include: list[str], exclude: list[str], expected: str) -> None:
+    one = by_dns("db", "rs", include_suffixes=tuple(include), exclude_suffixes=tuple(exclude))
+    assert shown(one, name) == expected
+
+
+def test_a_search_domain_passes_the_filter_too() -> None:
+    """There the context's namespace stayed a search domain, and with it a routing domain, though it was excluded."""
+    one = by_dns("dev", namespace="dev", exclude_suffixes=(".dev",))
+    told = one.policy.plan.dns
+    assert "dev" not in (*told.routing, *told.search)
+    assert shown(one, "web") == "resolverd by search dev.svc.cluster.local"
+    assert shown(one, "public.dev") == "normal-resolver by exclude-suffix .dev"
+    assert document(one.decide(labels("public.dev")), one)["still"] == [
+        "public.dev.svc.cluster.local",
+        "public.dev.svc",
+        "public",
+    ]
+
+
+def test_single_labels_where_the_host_searches_nothing() -> None:
+    one = by_dns("db", namespace="db")
+    assert shown(one, "web") == "resolverd by search db.svc.cluster.local"
+    without = Decider(replace(one.policy, searched=()))
+    assert shown(without, "web") == "normal-resolver by none"
+    assert "single label" in document(without.decide(labels("web")), without)["reason"]
+
+
+def test_mappings_are_above_all() -> None:
+    one = by_dns(
+        "db",
+        namespace="db",
+        mappings=(Mapping("wpad.db", "192.0.2.1"), Mapping("x.com", "web.db"), Mapping("own", "192.0.2.2")),
+        excludes=("x.com", "gone.db", "gone"),
+        exclude_suffixes=(".com", ".x.com"),
+    )
+    assert shown(one, "wpad.db") == "resolverd by mapping wpad.db"
+    assert shown(one, "x.com") == "resolverd by mapping x.com"
+    assert shown(one, "own") == "resolverd by mapping own"
+    assert shown(one, "y.x.com") == "normal-resolver by exclude-suffix .x.com"
+    assert shown(one, "gone.db") == "normal-resolver by excludes gone.db"
+    assert shown(one, "gone") == "normal-resolver by excludes gone"
+
+
+# A second reading.
+
+_LABEL = st.sampled_from(["a", "b", "ab", "svc", "wpad", "cluster", "local", "com"])
+_NAMES = st.lists(_LABEL, min_size=2, max_size=5).map(".".join)
+_SUFFIXES = st.lists(_LABEL, min_size=1, max_size=3).map(lambda parts: "." + ".".join(parts))
+_RULES = st.fixed_dictionaries(
+    {
+        "include_suffixes": st.lists(_SUFFIXES, max_size=4).map(tuple),
+        "exclude_suffixes": st.lists(_SUFFIXES, max_size=4).map(tuple),
+        "excludes": st.lists(_NAMES, max_size=2).map(tuple),
+        "mappings": st.lists(_NAMES.map(lambda name: Mapping(name, "192.0.2.1")), max_size=2).map(tuple),
+    }
+)
+_NAMESPACES = st.frozensets(st.sampled_from(["a", "b", "ab", "wpad"]))
+
+
+def naive(name: str, zones: list[str], rules: dict[str, Any]) -> Answerer:
+    """By text and one big ranking, as the documentation has it."""
+    if name in [each.name for each in rules["mappings"] if isinstance(each, Mapping)]:
+        return Answerer.RESOLVERD
+    if name.startswith("wpad.") or name in rules["excludes"]:
+        return Answerer.NORMAL
+
+    def matching(suffixes: list[str], rank: int) -> list[tuple[int, int]]:
+        return [(each.count("."), rank) for each in suffixes if f".{name}".endswith(each)]
+
+    own = matching(zones, 0)
+    includes = matching([str(each) for each in rules["include_suffixes"]], 2)
+    excludes = matching([str(each) for each in rules["exclude_suffixes"]], 1)
+    _, winner = max([*own, *includes, *excludes], default=(0, 1))
+    if winner == 1:
+        return Answerer.NORMAL
+    return Answerer.RESOLVERD if own else Answerer.CLUSTER_DNS
+
+
+@given(_NAMES, _NAMESPACES, _RULES)
+def test_it_is_what_another_reading_of_the_rules_says(
+    name: str, namespaces: frozenset[str], rules: dict[str, Any]
+) -> None:
+    one = by_dns(*namespaces, **rules)
+    zones = [".cluster.local", ".svc", *(f".{each}" for each in one.policy.plan.namespaces)]
+    assert one.decide(labels(name)).answerer == naive(name, zones, rules)
+
+
+@given(_NAMES, _NAMESPACES, _RULES)
+def test_it_is_the_decision_of_the_dns_server(name: str, namespaces: frozenset[str], rules: dict[str, Any]) -> None:
+    one = by_dns(*namespaces, **rules)
+    decision = one.decide(labels(name))
+    assert decision.claim == claim_of(labels(name), one.policy.config)
+    assert decision.answerer == answerer_of(decision.claim)
+    rule = decision.rule
+    assert (rule.kind in ("exclude-suffix", "excludes", "wpad", "none", "withheld")) == (
+        decision.answerer is Answerer.NORMAL
+    )
+    if rule.kind in ("include-suffix", "exclude-suffix", "namespace", "none", "withheld"):
+        assert all(other.length <= rule.length for other in one.overruled(decision))
+    assert document(decision, one)["reason"]
+
+
+_ODD = st.one_of(
+    st.lists(st.one_of(_LABEL, st.text(min_size=1, max_size=3)), max_size=4).map(tuple),
+    st.lists(st.sampled_from(["7", "0", "96", "10", "256", "x"]), max_size=6).map(
+        lambda parts: (*parts, "in-addr", "arpa")
+    ),
+    st.lists(st.sampled_from("0adx"), max_size=34).map(lambda parts: (*parts, "ip6", "arpa")),
+)
+
+
+@given(_ODD, _NAMESPACES, _RULES, st.sampled_from([None, frozenset(), frozenset({"a"})]), st.booleans())
+def test_every_name_has_its_rule_and_its_words(
+    name: Labels, namespaces: frozenset[str], rules: dict[str, Any], watched: frozenset[str] | None, searches: bool
+) -> None:
+    one = by_dns(*namespaces, namespace="a" if searches else "", **rules)
+    if watched is not None:
+        one = Decider(replace(one.policy, config=replace(one.policy.config, watched=watched)))
+    decision = one.decide(name)
+    assert decision.claim == claim_of(decision.asked, one.policy.config)
+    assert decision.asked[: len(name)] == name
+    shown = document(decision, one)
+    assert shown["reason"]
+    assert shown["rule"]["origin"]
+
+
+@given(_NAMES, _NAMESPACES, _RULES, _SUFFIXES, st.sampled_from(["include_suffixes", "exclude_suffixes"]))
+def test_a_rule_changes_nothing_outside_its_suffix(
+    name: str, namespaces: frozenset[str], rules: dict[str, Any], suffix: str, setting: str
+) -> None:
+    before, after = by_dns(*namespaces, **rules), by_dns(*namespaces, **{**rules, setting: (*rules[setting], suffix)})
+    if not is_under(labels(name), labels(suffix[1:])):
+        assert before.decide(labels(name)) == after.decide(labels(name))
+
+
+@given(_NAMES, _NAMESPACES, _RULES)
+def test_what_is_said_to_change_it_does(name: str, namespaces: frozenset[str], rules: dict[str, Any]) -> None:
+    one = by_dns(*namespaces, **rules)
+    decision = one.decide(labels(name))
+    for change in changes(decision, one):
+        changed = dict(rules)
+        field = change.setting.removeprefix("dns.").replace("-", "_")
+        listed: tuple[Any, ...] = changed.get(field, ())
+        if change.drop:
+            item = change.item
+            changed[field] = tuple(each for each in listed if getattr(each, "name", each) != item)
+        elif field == "mappings":
+            changed[field] = (*listed, Mapping(yaml.safe_load(change.item)["name"], "192.0.2.1"))
+        else:
+            changed[field] = (*listed, yaml.safe_load(change.item))
+        assert by_dns(*namespaces, **changed).decide(labels(name)).rule != decision.rule
