@@ -126,7 +126,7 @@ class Daemon:
         await self._ask_workers()
         context, snapshot = self._follower.context, self._follower.snapshot
         probes = probe.candidates(snapshot, context.namespace, self._domain[0]) if context else ()
-        return status.document(
+        document = status.document(
             Parts(
                 version=__version__,
                 since=self._since,
@@ -152,6 +152,7 @@ class Daemon:
                 probes=probes,
             )
         )
+        return {**document, "waiting": list(self._reloading.waiting)}
 
     async def _ask_workers(self) -> None:
         """Have what the workers say of themselves as it is now; of one that does not answer, as it was."""
