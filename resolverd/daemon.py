@@ -129,7 +129,7 @@ class Daemon:
         await self._ask_workers()
         context, snapshot = self._follower.context, self._follower.snapshot
         probes = probe.candidates(snapshot, context.namespace, self._domain[0]) if context else ()
-        return status.document(
+        document = status.document(
             Parts(
                 version=__version__,
                 since=self._since,
@@ -156,6 +156,7 @@ class Daemon:
                 probes=probes,
             )
         )
+        return {**document, "waiting": list(self._reloading.waiting)}
 
     async def why(self, name: str) -> dict[str, Any]:
         question = why.question_of(name)

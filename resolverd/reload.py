@@ -50,6 +50,11 @@ class Reloading:
         self._waiting: tuple[str, ...] = ()
         self._watch = Watch(loaded.files, self._on_change)
 
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Settings that are in force after a restart only."""
+        return self._waiting
+
     async def run(self) -> None:
         """Watch the files until cancelled."""
         await self._watch.run()

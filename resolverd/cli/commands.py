@@ -129,6 +129,19 @@ def status(state_dir: str | None, output: str) -> int:
 
 
 @cli.command()
+@_common
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def doctor(output: str, **options: Any) -> int:
+    """Look for what may go wrong.
+
+    Changes nothing, works without a daemon and without root. Exit code 0, or 1 with an error or a warning.
+    """
+    from resolverd.cli.doctor import examine
+
+    return examine(options["config"] or "", given_flags(options), output)
+
+
+@cli.command()
 @click.argument("name")
 @click.argument("type", default="A")
 @STATE_DIR

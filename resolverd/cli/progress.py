@@ -35,6 +35,10 @@ class Steps:
     def failed(self, text: str) -> None:
         self._write(f"{self._clear()}{self._paint(RED, '✗')} {text}\n")
 
+    def forget(self) -> None:
+        """Take back what was said to be waited for."""
+        self._write(self._clear())
+
     def _clear(self) -> str:
         return "\r\x1b[K" if self._stream.isatty() else ""
 
