@@ -233,6 +233,61 @@ def show_config_path(**options: Any) -> int:
     return path(options["config"] or "", given_flags(options))
 
 
+ROOT = click.option(
+    "--root", default="/", metavar="DIR", type=click.Path(path_type=Path), help="Write below DIR, for packagers."
+)
+DRY = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+
+
+@cli.command("install-service")
+@click.option("--config", metavar="FILE", help="Config file; default: /etc/resolverd/config.yaml, if it is there.")
+@click.option("--kubeconfig", metavar="FILE", help="Default: that of the user.")
+@click.option("--user", metavar="NAME", help="Whose kubeconfig it is; default: who called sudo.")
+@click.option("--group", metavar="NAME", help="Whose members may use and start it; default: root only.")
+@click.option("--now", is_flag=True, help="Start it, too, and at every boot.")
+@ROOT
+@DRY
+def install_service(root: Path, dry_run: bool, now: bool, **options: str | None) -> int:
+    """Let systemd or launchd run the daemon.
+
+    Writes its files, and no others; a second time it changes nothing.
+    """
+    from resolverd.cli.service import install, service_for
+
+    named = ((f"--{name}", options[name]) for name in ("config", "kubeconfig"))
+    flags = [part for flag, file in named if file for part in (flag, str(Path(file).absolute()))]
+    chosen = service_for(flags, options["user"] or "", options["group"] or "")
+    return install(chosen, root.absolute(), dry=dry_run, now=now)
+
+
+@cli.command("uninstall-service")
+@ROOT
+@DRY
+def uninstall_service(root: Path, dry_run: bool) -> int:
+    """Stop the service, remove its files.
+
+    Files that are not of our making are left alone.
+    """
+    from resolverd.cli.service import uninstall
+
+    return uninstall(root.absolute(), dry=dry_run)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print the shell's completions.
+
+    For bash: source <(resolverd completion bash)
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None  # noqa: S101 - one of click's own
+    click.echo(found(cli, {}, "resolverd", "_RESOLVERD_COMPLETE").source())
+    return 0
+
+
 @cli.command()
 def version() -> None:
     """Print the version."""
