@@ -54,6 +54,10 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
         )
         log.info("resolver back end %s: %s", backend.name, reason)
         device = None
+        if settings.tunnel.carries:
+            from resolverd_tunnel import transport
+
+            transport.named(settings.tunnel.transport)  # whether there is one: its process could only say so in the log
         if settings.tunnel.carries or backend.name == "systemd-resolved":
             from resolverd_tunnel.systems import create_device
 

@@ -15,7 +15,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 LEVELS = click.Choice(["debug", "info", "warning", "error"])
-BACKENDS = click.Choice(["auto", "systemd-resolved", "etc-resolver", "override", "none"])
+
+
+class _Backends(click.Choice[str]):
+    """Ours, and those of other packages; they are looked for only when none of ours is meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from resolverd import plugins
+
+        return value if value in plugins.names(plugins.BACKENDS) else super().convert(value, param, ctx)
+
+
+BACKENDS = _Backends(["auto", "systemd-resolved", "etc-resolver", "override", "none"])
 STATE_DIR = click.option("--state-dir", metavar="DIR", help="Folder of the control socket.")
 
 # Flag, the setting it gives, and how click shall treat it.
