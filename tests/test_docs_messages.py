@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import shutil
 import subprocess
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from conftest import CHECKOUT
 
 from resolverd.cli.commands import cli
 from resolverd.config.known import KNOWN
+from resolverd.demo.itinerary import AFTERWARDS, TOUR
 
 EXAMPLES = CHECKOUT / "docs" / "examples"
 SOURCES = [path for folder in ("resolverd", "platform", "tunnel") for path in (CHECKOUT / folder).rglob("*.py")]
@@ -92,3 +95,23 @@ def test_the_entry_point_puts_everything_back_and_keeps_the_exit_code(tmp_path: 
     done = subprocess.run(command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=False)
     assert done.returncode == code
     assert log.read_text().split() == (["up", "down"] if up == 0 else ["up"])
+
+
+def test_the_picture_shows_steps_the_demo_has() -> None:
+    namespace = runpy.run_path(str(CHECKOUT / "scripts" / "picture.py"), run_name="picture")
+    commands = [command for command, _ in namespace["PICKED"]]
+    assert set(commands) <= {step.command for step in (*TOUR, *AFTERWARDS)}
+    printed = "".join(f"\n# Why & <{n}>\n$ {command}\n✓ one is up\n\n" for n, command in enumerate(commands))
+    lines = namespace["drawn"](printed)
+    assert [line.text for line in lines if line.kind == "command"] == [f"$ {command}" for command in commands]
+    assert [line.text for line in lines[:3]] == ["# Why & <0>", "$ resolverd up", "✓ one is up"]
+    picture = ET.fromstring(namespace["svg"](lines))  # noqa: S314  # our own
+    assert "# Why & <0>" in "".join(picture.itertext())
+
+
+def test_the_picture_is_of_the_demo_as_it_is() -> None:
+    picture = ET.fromstring((CHECKOUT / "docs" / "demo.svg").read_text())  # noqa: S314  # our own
+    text = "".join(picture.itertext())
+    namespace = runpy.run_path(str(CHECKOUT / "scripts" / "picture.py"), run_name="picture")
+    for command, _ in namespace["PICKED"]:
+        assert f"$ {command}" in text, "make picture"
