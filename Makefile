@@ -21,11 +21,20 @@ test: check ## check, then every test, as root inside private namespaces (ARGS="
 	@scripts/test.sh $(ARGS)
 
 .PHONY: check
-check: setup ## lint, format, types and import arrows
+check: setup ## lint, format, types, import arrows, and the wheel and the sdist
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@report=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$report"; exit 1; }; tail -n 1 <<<"$$report"
+	@$(BIN)/python scripts/check_dist.py
+
+.PHONY: picture
+picture: setup ## docs/demo.svg anew, from what the demo prints (as root)
+	@$(BIN)/python scripts/picture.py
+
+.PHONY: dist
+dist: setup ## the wheel and the sdist, checked, in dist/
+	@$(BIN)/python scripts/check_dist.py --keep dist
 
 .PHONY: fix
 fix: setup ## what ruff can mend by itself

@@ -22,6 +22,9 @@ def main() -> None:
         code = error.code
     except click.exceptions.Exit as ending:
         code = ending.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:  # `resolverd config` alone: its help, as it is
+        print(error.format_message(), file=sys.stderr)
+        code = ExitCode.USAGE
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "resolverd"
         print(f"resolverd: bad usage: {one_line(error.format_message())} (see {command} --help)", file=sys.stderr)

@@ -29,6 +29,7 @@ from resolverd.feed import Ask, Feed, FoundDomain, Outdated, Reach, Report, Rout
 from resolverd.host import HostDns, ResolverBackend, Server
 from resolverd.lookout import Lookout
 from resolverd.names import Network, address_of
+from resolverd.notify import ServiceManager
 from resolverd.plan import ClusterFacts, HostPlan, make
 from resolverd.reconcile import Reconciler
 from resolverd.reload import Reloading
@@ -77,11 +78,18 @@ class Host:
 class Daemon:
     """One run of the daemon."""
 
-    def __init__(self, loaded: Loaded, host: Host, read_settings: Callable[[], Loaded]) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        host: Host,
+        read_settings: Callable[[], Loaded],
+        manager: ServiceManager = ServiceManager(),  # noqa: B008  # it never changes
+    ) -> None:
         self._settings = settings = loaded.settings
         self._host = host
+        self._manager = manager
         self._since = time.time()
-        self._stopping = asyncio.Event()
+        self.stopping = asyncio.Event()
         self._plan = HostPlan()
         self._planned: tuple[tuple[Network, ...], str, bool] = ((), "", False)
         """Ranges, domain, and whether it is looked for, as the plan last had them."""
@@ -106,12 +114,12 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reloading.reload_quietly)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
         try:
             await self._reconciler.look()
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(part) for part in self._parts()]
-                await self._stopping.wait()
+                await self.stopping.wait()
                 log.info("stopping")
                 for task in running:
                     task.cancel()
@@ -199,10 +207,14 @@ class Daemon:
         self._follower.kubeconfig_changed()
 
     def stop(self) -> None:
-        self._stopping.set()
+        self.stopping.set()
 
     def reload(self) -> None:
         self._reloading.reload()
+
+    def _reload_on_signal(self) -> None:
+        with self._manager.reloading():
+            self._reloading.reload_quietly()
 
     def _take(self, settings: Settings) -> None:
         self._settings = settings

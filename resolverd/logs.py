@@ -1,9 +1,12 @@
-"""Logging to standard error: short lines for people, one event a line."""
+"""Logging to standard error: short lines for people, one event a line; to the journal with their priority."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from collections.abc import Mapping
+from typing import TextIO
 
 from resolverd.errors import one_line
 
@@ -18,10 +21,34 @@ class _OneLine(logging.Formatter):
         return super().formatMessage(record)
 
 
+class _ForJournal(_OneLine):
+    """Lines with the prefix of sd-daemon(3); the journal has the time by itself."""
+
+    _PRIORITY = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+    """From which level on, and its number in syslog(3)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = next((number for level, number in self._PRIORITY if record.levelno >= level), 7)
+        # A traceback's lines, too: without the prefix the journal would take them for something less.
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+
+
+def goes_to_journal(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether ``stream`` is the journal's: ``$JOURNAL_STREAM`` names its device and inode (systemd.exec(5))."""
+    try:
+        facts = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # no descriptor at all
+        return False
+    return environment.get("JOURNAL_STREAM", "") == f"{facts.st_dev}:{facts.st_ino}"
+
+
 def configure(level: str) -> None:
     """Send the program's log to standard error from ``level`` (one of LEVELS) on."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
+    if goes_to_journal(sys.stderr):
+        handler.setFormatter(_ForJournal("%(name)s: %(message)s"))
+    else:
+        handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from resolverd import plugins
 from resolverd.names import address_of, fold, is_domain, is_label
 
 _NUMBER = r"[0-9]{1,15}(\.[0-9]{1,15})?"
@@ -70,6 +71,18 @@ def choice(*allowed: str) -> Check:
         return value
 
     return Check(check, ", ".join(allowed), {"type": "string", "enum": list(allowed)})
+
+
+def choice_or_plugin(group: str, *allowed: str) -> Check:
+    """One of ``allowed``, or the name of an entry point of ``group`` that is installed (:mod:`resolverd.plugins`)."""
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or (value not in allowed and value not in plugins.names(group)):
+            raise ValueError(f"{_shown(value)} is none of {', '.join((*allowed, *plugins.names(group)))}")
+        return value
+
+    schema = {"type": "string", "anyOf": [{"enum": list(allowed)}, {"pattern": r"^[a-z0-9][a-z0-9._-]*$"}]}
+    return Check(check, f"{', '.join(allowed)}, or a plugin's", schema)
 
 
 _DURATION = rf"{_NUMBER}|({_NUMBER}(ms|s|m|h))+"

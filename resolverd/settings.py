@@ -7,6 +7,7 @@ from typing import Any
 
 from resolverd import options
 from resolverd.options import Check
+from resolverd.plugins import BACKENDS, TRANSPORTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class DnsSettings:
 class HostSettings:
     backend: str = _option(
         "auto",
-        options.choice("auto", "systemd-resolved", "etc-resolver", "override", "none"),
+        options.choice_or_plugin(BACKENDS, "auto", "systemd-resolved", "etc-resolver", "override", "none"),
         "how the host is told which names are ours",
     )
     route_namespaces: bool = _option(True, options.boolean, "false: take only the cluster domain and the includes")
@@ -82,7 +83,9 @@ class TunnelSettings:
     routes: str = _option("resolved", options.choice("resolved", "cidrs"), "what is routed into the tunnel")
     also_proxy: tuple[str, ...] = _option((), options.each(options.network), "more networks that may be routed")
     never_proxy: tuple[str, ...] = _option((), options.each(options.network), "networks that are never routed")
-    transport: str = _option("auto", options.choice("auto", "port-forward", "direct"), "the way into the cluster")
+    transport: str = _option(
+        "auto", options.choice_or_plugin(TRANSPORTS, "auto", "port-forward", "direct"), "the way into the cluster"
+    )
 
     @property
     def carries(self) -> bool:

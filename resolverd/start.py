@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 
-from resolverd import control
+from resolverd import control, notify
 from resolverd.cluster import kubeconfig
 from resolverd.config import Loaded
 from resolverd.daemon import Daemon, Host
@@ -39,6 +40,7 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
     from resolverd_platform.override import LOOPBACK, OverrideBackend
 
     _end_on_signals()
+    manager = notify.ServiceManager.from_environment(os.environ)
     loaded = read_settings()
     settings = loaded.settings
     for name in not_in_force(settings):
@@ -52,6 +54,10 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
         )
         log.info("resolver back end %s: %s", backend.name, reason)
         device = None
+        if settings.tunnel.carries:
+            from resolverd_tunnel import transport
+
+            transport.named(settings.tunnel.transport)  # whether there is one: its process could only say so in the log
         if settings.tunnel.carries or backend.name == "systemd-resolved":
             from resolverd_tunnel.systems import create_device
 
@@ -67,8 +73,8 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
         if also is not None:
             claimed.callback(also.close)
         host = Host(backend, reason, device, listening, suffix_list.load(settings.dns.suffix_list), state.path, also)
-        daemon = Daemon(loaded, host, read_settings)
-        async with control.serve(state.socket, daemon):
+        daemon = Daemon(loaded, host, read_settings, manager)
+        async with control.serve(state.socket, daemon), notify.told(manager, daemon.status, daemon.stopping):
             try:
                 await daemon.run()
             finally:

@@ -74,6 +74,12 @@ def test_the_wheel_has_every_module_and_the_data_beside_them(wheel: set[str]) ->
     assert expected <= wheel
 
 
+def test_the_wheel_has_the_units_beside_the_module_that_reads_them(wheel: set[str]) -> None:
+    units = {f"resolverd_platform/units/{path.name}" for path in (ROOT / "platform" / "units").iterdir()}
+    assert "resolverd_platform/units/resolverd.service" in units
+    assert units <= wheel
+
+
 def test_the_wheel_has_the_command_and_the_licence(wheel: set[str]) -> None:
     assert {name.partition(".dist-info/")[2] for name in wheel} >= {"entry_points.txt", "licenses/LICENSE", "METADATA"}
 

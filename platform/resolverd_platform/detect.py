@@ -1,17 +1,19 @@
 """Which back end programs this host's resolver: a visible chain of facts, and the reason for the choice.
 
-The entry point group ``resolverd.backends`` is reserved for back ends from other packages.
+Back ends of other packages, entry points of the group ``resolverd.backends``, are looked at after all of ours.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from resolverd.errors import HostError
+from resolverd import plugins
+from resolverd.errors import HostError, one_line
 from resolverd.host import ResolverBackend
 
 from . import etc_resolver, host_facts, nft, resolv_owner
@@ -120,12 +122,52 @@ CHAIN = (
 """In the order in which ``auto`` looks; doing nothing is a choice only the user makes."""
 
 
+def plugged_in() -> Iterator[Candidate]:
+    """The candidates of other packages, by their names; one that cannot be used is logged and passed over."""
+    for name in plugins.names(plugins.BACKENDS):
+        try:
+            yield _candidate(name)
+        except plugins.PluginError as error:
+            log.warning("%s; passed over", error)
+
+
+def _candidate(name: str) -> Candidate:
+    """The other package's candidate called ``name``. PluginError."""
+    found = plugins.load(plugins.BACKENDS, name)
+    if not isinstance(found, Candidate):
+        raise plugins.broken(name, TypeError(f"it is a {type(found).__name__} and no Candidate"))
+    if name in {candidate.name for candidate in CHAIN}:
+        raise plugins.broken(name, ValueError("the name is taken by one of resolverd's own"))
+    return replace(found, name=name, look=_guarded_look(found), undo=_guarded_undo(name, found))
+
+
+def _guarded_look(candidate: Candidate) -> Callable[[Bus, str], Awaitable[Found]]:
+    async def look(bus: Bus, link: str) -> Found:
+        try:
+            return await candidate.look(bus, link)
+        except Exception as error:  # noqa: BLE001  # a stranger's code must not keep the next one from being tried
+            return Found(False, one_line(f"it failed with {type(error).__name__}: {error}"))
+
+    return look
+
+
+def _guarded_undo(name: str, candidate: Candidate) -> Callable[[Path], list[str]] | None:
+    def undo(state: Path) -> list[str]:
+        try:
+            return candidate.undo(state) if candidate.undo else []
+        except Exception as error:  # noqa: BLE001  # nor what others left from being taken back
+            log.warning("%s", plugins.broken(name, error))
+            return []
+
+    return undo if candidate.undo else None
+
+
 def undo_leftovers(state: Path) -> list[str]:
     """Take back what a killed daemon with the state directory ``state`` left; what was done, in words. Idempotent.
 
     ResolverdError when that cannot be, or when another daemon that runs has put it there.
     """
-    ours = (candidate for candidate in CHAIN if candidate.system in ("", sys.platform))
+    ours = (candidate for candidate in (*CHAIN, *plugged_in()) if candidate.system in ("", sys.platform))
     return [done for candidate in ours if candidate.undo for done in candidate.undo(state)]
 
 
@@ -137,12 +179,10 @@ async def choose(
     ``state`` is the state directory. Each step is logged. HostError when what was asked for, or with ``auto`` all
     there is, does not suit this host; it names what was found.
     """
-    if requested != "auto" and requested not in {candidate.name for candidate in CHAIN}:
-        known = " or ".join(["auto", *(candidate.name for candidate in CHAIN)])
-        raise HostError(f"back end {requested}", "there is none of that name for this host", f"--backend {known}")
+    chain = _chain(requested)
     bus = FastBus() if bus is None else bus
     found: list[str] = []
-    for candidate in CHAIN:
+    for candidate in chain:
         is_tried = candidate.automatic and candidate.system in ("", system)
         if requested == candidate.name or (requested == "auto" and is_tried):
             look = await candidate.look(bus, link)
@@ -155,6 +195,19 @@ async def choose(
     await bus.close()
     what = "host resolver" if requested == "auto" else requested
     raise HostError(what, "; ".join(found), _FIX)
+
+
+def _chain(requested: str) -> Iterable[Candidate]:
+    """Who is looked at, in order. HostError when nobody has the name that was asked for."""
+    built_in, others = [candidate.name for candidate in CHAIN], plugins.names(plugins.BACKENDS)
+    if requested == "auto":
+        return itertools.chain(CHAIN, plugged_in())  # others are loaded only when none of ours suits
+    if requested in built_in:
+        return CHAIN
+    if requested in others:
+        return (_candidate(requested),)
+    known = " or ".join(["auto", *built_in, *others])
+    raise HostError(f"back end {requested}", "there is none of that name for this host", f"--backend {known}")
 
 
 def _reason(requested: str, look: Found, passed_over: list[str]) -> str:

@@ -15,7 +15,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 LEVELS = click.Choice(["debug", "info", "warning", "error"])
-BACKENDS = click.Choice(["auto", "systemd-resolved", "etc-resolver", "override", "none"])
+
+
+class _Backends(click.Choice[str]):
+    """Ours, and those of other packages; they are looked for only when none of ours is meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from resolverd import plugins
+
+        return value if value in plugins.names(plugins.BACKENDS) else super().convert(value, param, ctx)
+
+
+BACKENDS = _Backends(["auto", "systemd-resolved", "etc-resolver", "override", "none"])
 STATE_DIR = click.option("--state-dir", metavar="DIR", help="Folder of the control socket.")
 
 # Flag, the setting it gives, and how click shall treat it.
@@ -273,6 +284,61 @@ def show_config_path(**options: Any) -> int:
     from resolverd.cli.config import path
 
     return path(options["config"] or "", given_flags(options))
+
+
+ROOT = click.option(
+    "--root", default="/", metavar="DIR", type=click.Path(path_type=Path), help="Write below DIR, for packagers."
+)
+DRY = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+
+
+@cli.command("install-service")
+@click.option("--config", metavar="FILE", help="Config file; default: /etc/resolverd/config.yaml, if it is there.")
+@click.option("--kubeconfig", metavar="FILE", help="Default: that of the user.")
+@click.option("--user", metavar="NAME", help="Whose kubeconfig it is; default: who called sudo.")
+@click.option("--group", metavar="NAME", help="Whose members may use and start it; default: root only.")
+@click.option("--now", is_flag=True, help="Start it, too, and at every boot.")
+@ROOT
+@DRY
+def install_service(root: Path, dry_run: bool, now: bool, **options: str | None) -> int:
+    """Let systemd or launchd run the daemon.
+
+    Writes its files, and no others; a second time it changes nothing.
+    """
+    from resolverd.cli.service import install, service_for
+
+    named = ((f"--{name}", options[name]) for name in ("config", "kubeconfig"))
+    flags = [part for flag, file in named if file for part in (flag, str(Path(file).absolute()))]
+    chosen = service_for(flags, options["user"] or "", options["group"] or "")
+    return install(chosen, root.absolute(), dry=dry_run, now=now)
+
+
+@cli.command("uninstall-service")
+@ROOT
+@DRY
+def uninstall_service(root: Path, dry_run: bool) -> int:
+    """Stop the service, remove its files.
+
+    Files that are not of our making are left alone.
+    """
+    from resolverd.cli.service import uninstall
+
+    return uninstall(root.absolute(), dry=dry_run)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print the shell's completions.
+
+    For bash: source <(resolverd completion bash)
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None  # noqa: S101 - one of click's own
+    click.echo(found(cli, {}, "resolverd", "_RESOLVERD_COMPLETE").source())
+    return 0
 
 
 @cli.command()

@@ -59,10 +59,10 @@ async def survey(settings: ClusterSettings) -> Surveyed:
         follower.snapshot,
         context.name if context else settings.context,
         context.namespace if context else "",
-        follower.ranges,
-        follower.observed,
-        follower.api_servers,
-        follower.domain,
+        follower.facts.ranges,
+        follower.facts.observed,
+        follower.servers.addresses,
+        follower.facts.domain,
         "" if ready in done and not ready.cancelled() else str(error),
     )
 
@@ -75,7 +75,7 @@ def _scratch() -> Iterator[Path]:
 
 
 def _look(follower: Follower, facts: asyncio.Event) -> None:
-    if follower.knows_domain:
+    if follower.facts.knows_domain:
         facts.set()
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Protocol, cast
 
+from resolverd import plugins
 from resolverd.cluster.access import Access
 from resolverd.cluster.target import Target
 from resolverd.errors import ClusterError, UsageError
@@ -80,10 +80,18 @@ BUILT_IN: dict[str, str] = {
 
 
 def named(name: str) -> tuple[str, Make]:
-    """The transport called ``name``, or the first for ``auto``: its real name, and what makes it. UsageError."""
+    """The transport called ``name``, or the first for ``auto``: its real name, and what makes it.
+
+    Raises UsageError when there is none of that name, PluginError when another package's cannot be used.
+    """
     name = next(iter(BUILT_IN)) if name == "auto" else name
     if name in BUILT_IN:
         return name, cast(Make, pkgutil.resolve_name(BUILT_IN[name]))
-    for entry in entry_points(group="resolverd.transports", name=name):
-        return name, cast(Make, entry.load())
-    raise UsageError("tunnel.transport", f"there is no transport {name}", f"one of: auto, {', '.join(BUILT_IN)}")
+    others = plugins.names(plugins.TRANSPORTS)
+    if name not in others:
+        known = ", ".join(("auto", *BUILT_IN, *others))
+        raise UsageError("tunnel.transport", f"there is no transport {name}", f"one of: {known}")
+    make = plugins.load(plugins.TRANSPORTS, name)
+    if not callable(make):
+        raise plugins.broken(name, TypeError("it is nothing that makes a transport"))
+    return name, cast(Make, make)
