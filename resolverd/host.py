@@ -47,6 +47,14 @@ class OtherLink:
 
 
 @dataclass(frozen=True, slots=True)
+class Subnet:
+    """A network that one of the host's links is directly on."""
+
+    network: Network
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """Facts about the host that the plan needs; gathered by the back end, never guessed by policy."""
 
@@ -65,6 +73,8 @@ class Capabilities:
     """DNS servers the host asks without us."""
     gateways: tuple[Address, ...] = ()
     """Next hops of the host's default routes."""
+    subnets: tuple[Subnet, ...] = ()
+    """Networks the host is on, those of our own link left out."""
 
 
 @dataclass(frozen=True, slots=True)

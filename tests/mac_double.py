@@ -1,6 +1,6 @@
 """A stand-in for the programs of a Mac, which reads the folder as configd does. Its words are those of public reports.
 
-The text of scutil and route follows what people printed in issues and in Apple's manual pages; nothing here
+The text of scutil, route and ifconfig follows what people printed in issues and in Apple's manual pages; nothing here
 was recorded by us.
 """
 
@@ -64,6 +64,26 @@ destination: default
  recvpipe  sendpipe  ssthresh  rtt,msec    rttvar  hopcount      mtu     expire
        0         0         0         0         0         0      1500         0
 """
+IFCONFIG = """lo0: flags=8049<UP,LOOPBACK,RUNNING,MULTICAST> mtu 16384
+\toptions=1203<RXCSUM,TXCSUM,TXSTATUS,SW_TIMESTAMP>
+\tinet 127.0.0.1 netmask 0xff000000
+\tinet6 ::1 prefixlen 128
+\tinet6 fe80::1%lo0 prefixlen 64 scopeid 0x1
+gif0: flags=8010<POINTOPOINT,MULTICAST> mtu 1280
+en0: flags=8863<UP,BROADCAST,SMART,RUNNING,SIMPLEX,MULTICAST> mtu 1500
+\tether dc:a9:04:90:64:08
+\tinet6 fe80::bb:28d9:f87f:a606%en0 prefixlen 64 secured scopeid 0x4
+\tinet6 2001:db8:1::25 prefixlen 64 autoconf secured
+\tinet 192.168.10.171 netmask 0xffffff00 broadcast 192.168.10.255
+\tmedia: autoselect
+\tstatus: active
+en7: flags=8822<BROADCAST,SMART,SIMPLEX,MULTICAST> mtu 1500
+\tinet 10.9.9.9 netmask 0xffffff00 broadcast 10.9.9.255
+utun4: flags=8051<UP,POINTOPOINT,RUNNING,MULTICAST> mtu 1400
+\tinet 10.8.0.6 --> 10.8.0.5 netmask 0xffffffff
+utun9: flags=8051<UP,POINTOPOINT,RUNNING,MULTICAST> mtu 65535
+\tinet 198.18.53.1 --> 198.18.53.2 netmask 0xffffffff
+"""
 
 
 @dataclass
@@ -87,7 +107,7 @@ class MacDouble:
             return Finished(0, SCUTIL_HEAD + self._from_files() + SCUTIL_TAIL, "")
         if program == "route" and "-inet6" in command:
             return Finished(1, "", "route: writing to routing socket: not in table\n")
-        return Finished(0, ROUTE if program == "route" else "", "")
+        return Finished(0, {"route": ROUTE, "ifconfig": IFCONFIG}.get(program, ""), "")
 
     def flushes(self) -> list[str]:
         """Those since the last look."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from mac_double import MacDouble
 from test_platform_contract_split import LINK, WANT
 
 from resolverd.errors import HostError, NoPermissionError
-from resolverd.host import OtherLink, Server
+from resolverd.host import OtherLink, Server, Subnet
 from resolverd_platform import files
 from resolverd_platform.command import Finished, Programs
 from resolverd_platform.etc_resolver import EtcResolverBackend, look
@@ -130,6 +130,11 @@ async def test_the_facts(backend: EtcResolverBackend) -> None:
     servers = ("192.168.10.1", "fde2:c0d2:6cb1:0:62b5:8dff:fecc:bddf", "fe80::1", "172.31.66.13", "100.100.100.100")
     assert facts.nameservers == tuple(map(ip_address, servers))
     assert facts.gateways == (ip_address("192.168.10.254"),)
+    assert facts.subnets == (
+        Subnet(ip_network("2001:db8:1::/64"), "en0"),
+        Subnet(ip_network("192.168.10.0/24"), "en0"),
+        Subnet(ip_network("10.8.0.5/32"), "utun4"),
+    )
 
 
 async def test_a_file_of_ours_that_is_gone_but_still_shown_is_nobody_elses(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
+from resolverd.host import Subnet
 from resolverd_platform.host_facts import HostFacts, read
 
 ROUTE = """\
@@ -52,6 +53,11 @@ def test_everything_there_is_but_our_own_link(host: tuple[Path, Path]) -> None:
         search=("corp.example", "lan"),
         nameservers=(ip_address("192.168.1.1"), ip_address("fe80::53%eth0")),
         gateways=(ip_address("192.168.1.1"), ip_address("fe80::1")),
+        subnets=(
+            Subnet(ip_network("192.168.1.0/24"), "eth0"),
+            Subnet(ip_network("10.0.0.0/8"), "wg0"),
+            Subnet(ip_network("fd00:1122::/64"), "eth0"),
+        ),
     )
 
 
@@ -60,4 +66,5 @@ def test_a_host_without_such_files_has_nothing_to_tell(tmp_path: Path) -> None:
 
 
 def test_this_machines_own_files_are_understood() -> None:
-    assert isinstance(read(""), HostFacts)
+    facts = read("")
+    assert all(subnet.network.prefixlen for subnet in facts.subnets)

@@ -205,6 +205,7 @@ async def test_what_other_links_have_is_known(link: str) -> None:
         assert found.other_links == (OtherLink(OTHER, ("corp.example", "."), ("office.example",)),)
         assert ip_address("198.18.54.53") in found.nameservers
         assert WANT.servers[0].address not in found.nameservers
+        assert [str(subnet.network) for subnet in found.subnets if subnet.link == OTHER] == ["198.18.54.0/24"]
     finally:
         os.close(other)
 

@@ -35,6 +35,7 @@ FIGHT, FIGHT_TIME = 3, 60.0
 _FLUSHES = (("/usr/bin/dscacheutil", "-flushcache"), ("/usr/bin/killall", "-HUP", "mDNSResponder"))
 _SCUTIL = ("/usr/sbin/scutil", "--dns")
 _ROUTES = (("/sbin/route", "-n", "get", "default"), ("/sbin/route", "-n", "get", "-inet6", "default"))
+_IFCONFIG = ("/sbin/ifconfig",)
 
 
 def take_back(folder: Path = FOLDER) -> list[str]:
@@ -75,7 +76,7 @@ class EtcResolverBackend:
 
     async def capabilities(self) -> Capabilities:
         """``scutil --dns`` knows every client; which of them are our files' the folder tells."""
-        dns, *routes = await asyncio.gather(*map(self._ask, (_SCUTIL, *_ROUTES)))
+        dns, *routes, interfaces = await asyncio.gather(*map(self._ask, (_SCUTIL, *_ROUTES, _IFCONFIG)))
         if dns.code:
             raise HostError(_SCUTIL[0], f"it failed: {dns.err.strip() or dns.code}")
         there = self._folder.look()
@@ -91,6 +92,7 @@ class EtcResolverBackend:
             other_links=_other_links(found, there),
             nameservers=tuple(dict.fromkeys(address for client in found for address in client.nameservers)),
             gateways=tuple(address for address in gateways if address is not None),
+            subnets=tuple(dict.fromkeys(scutil.subnets(interfaces.out, self._link))),
         )
 
     async def apply(self, want: HostDns) -> Applied:

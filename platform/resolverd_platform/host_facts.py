@@ -1,4 +1,4 @@
-"""What this host uses without us: its search domains, name servers and gateways.
+"""What this host uses without us: its search domains, name servers, gateways and own networks.
 
 Read from /etc/resolv.conf and /proc/net; on a system that has neither there is nothing to tell.
 """
@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import NamedTuple
 
+from resolverd.host import Subnet
 from resolverd.names import Address, Network, fold
 
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -25,6 +26,7 @@ class HostFacts:
     search: tuple[str, ...] = ()
     nameservers: tuple[Address, ...] = ()
     gateways: tuple[Address, ...] = ()
+    subnets: tuple[Subnet, ...] = ()
 
 
 class _Route(NamedTuple):
@@ -45,6 +47,13 @@ def read(own_link: str, resolv_conf: Path = RESOLV_CONF, proc_net: Path = PROC_N
         search=search,
         nameservers=nameservers,
         gateways=tuple(dict.fromkeys(r.gateway for r in routes if r.gateway is not None and not r.network.prefixlen)),
+        subnets=tuple(
+            dict.fromkeys(
+                Subnet(route.network, route.link)
+                for route in routes
+                if route.gateway is None and route.network.prefixlen and not _is_everywhere(route.network)
+            )
+        ),
     )
 
 
@@ -98,3 +107,8 @@ def _ipv6_routes(text: str) -> Iterator[_Route]:
             continue
         network = ip_network((bytes.fromhex(destination), int(length, 16)))
         yield _Route(link, network, IPv6Address(bytes.fromhex(gateway)) if int(flags, 16) & _GATEWAY else None)
+
+
+def _is_everywhere(network: Network) -> bool:
+    """Every link has these, and no setting routes them anyway."""
+    return network.is_link_local or network.is_multicast

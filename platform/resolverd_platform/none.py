@@ -25,6 +25,7 @@ class NoneBackend:
             host_search=facts.search,
             nameservers=facts.nameservers,
             gateways=facts.gateways,
+            subnets=facts.subnets,
         )
 
     async def apply(self, want: HostDns) -> Applied:

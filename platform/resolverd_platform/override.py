@@ -81,6 +81,7 @@ class OverrideBackend:
             host_search=parse_resolv_conf(original.text or "")[0],
             nameservers=nameservers_of(original),
             gateways=facts.gateways,
+            subnets=facts.subnets,
         )
 
     async def apply(self, want: HostDns) -> Applied:

@@ -83,6 +83,7 @@ class ResolvedBackend:
             other_links=other_links(entries, own),
             nameservers=tuple(dict.fromkeys((*(server.address for server in elsewhere), *facts.nameservers))),
             gateways=facts.gateways,
+            subnets=facts.subnets,
         )
 
     async def apply(self, want: HostDns) -> Applied:

@@ -1,4 +1,4 @@
-"""What macOS's own programs print about its network: scutil --dns and route -n get. Pure.
+"""What macOS's own programs print about its network: scutil --dns, route -n get, ifconfig. Pure.
 
 They are made for people and change now and then: whatever is not understood is skipped, never an error.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_network
 
-from resolverd.host import OtherLink
+from resolverd.host import OtherLink, Subnet
 from resolverd.names import Address, address_of, fold
 
 _BLOCK = re.compile(r"resolver #\d+")
 _ENTRY = re.compile(r"\s+(?P<key>[a-z_ ]+?)\s*(\[\d+\])?\s*:\s*(?P<value>.*?)\s*")
+_INTERFACE = re.compile(r"(?P<name>[\w.-]+): flags=[0-9a-f]+<(?P<flags>[A-Z0-9_,]*)>")
 SCOPED = "DNS configuration (for scoped queries)"
 """Begins the part that says what is asked by way of one interface: every resolver once more."""
 MULTICAST = "mdns"
@@ -79,6 +81,40 @@ def gateway(text: str) -> Address | None:
         if key.strip() == "gateway":
             return _address(value)
     return None
+
+
+def subnets(text: str, own_link: str) -> Iterator[Subnet]:
+    """The networks of the interfaces that are up in what ``ifconfig`` prints; loopback and ``own_link`` left out.
+
+    Of a point-to-point link that is the other end alone, as macOS routes it.
+    """
+    link = ""
+    for line in text.splitlines():
+        if interface := _INTERFACE.match(line):
+            flags = interface["flags"].split(",")
+            link = interface["name"] if "UP" in flags and "LOOPBACK" not in flags else ""
+        elif link and link != own_link and (subnet := _subnet(line.split(), link)):
+            yield subnet
+
+
+def _subnet(words: list[str], link: str) -> Subnet | None:
+    match words:
+        case ["inet", _, "-->", peer, *_]:
+            address, length = _address(peer), "32"
+        case ["inet", text, "netmask", mask, *_] if re.fullmatch("0x[0-9a-f]{8}", mask):
+            address, length = _address(text), str(IPv4Address(int(mask, 16)))
+        case ["inet6", _, "-->", peer, *_]:
+            address, length = _address(peer), "128"
+        case ["inet6", text, "prefixlen", bits, *_] if re.fullmatch("[0-9]{1,3}", bits):
+            address, length = _address(text), bits
+        case _:
+            return None
+    if address is None or address.is_link_local or address.is_unspecified:
+        return None
+    try:
+        return Subnet(ip_network(f"{address}/{length}", strict=False), link)
+    except ValueError:
+        return None
 
 
 def _addresses(texts: Iterable[str]) -> Iterator[Address]:
