@@ -17,6 +17,7 @@ from test_cli_up import Laptop, laptop, lines, traits, until
 from tuns import resolvectl
 
 from resolverd.demo.internet import LINK, address_of
+from resolverd_platform.suffix_list import load
 
 __all__ = ["laptop", "traits"]
 pytestmark = pytest.mark.staged
@@ -88,7 +89,12 @@ async def test_no_namespace_takes_a_name_from_anybody(laptop: Laptop) -> None:
     assert not {f"~{name}" for name in COLLIDING} & await told()
     for name in ("docs.rs", "web.dev", "google.com", "a.web"):
         assert [await found(name), *await dug(name)] == [public(name)] * 2
-    withheld = {item["name"]: item for item in (await host())["withheld"]}
+    shown = await host()
+    used = load().source
+    assert (shown["suffix-list"]["path"], shown["suffix-list"]["dated"]) == (str(used.path), used.dated)
+    assert shown["suffix-list"]["days"] >= 0
+    assert re.search(rf"{used.dated}, +\d+ days old", (await resolverd("status")).out.replace("\n", " "))
+    withheld = {item["name"]: item for item in shown["withheld"]}
     for name, address in own.items():
         assert (withheld[name]["kind"], withheld[name]["reason"]) == ("namespace", COLLIDING[name])
         assert f"NAME.{name}.svc.cluster.local" in withheld[name]["still"]
