@@ -39,8 +39,12 @@ SECTION: dict[str, st.SearchStrategy[Any]] = {
 DOCUMENT = st.one_of(st.fixed_dictionaries({}, optional={**SECTION, "typo": LIKELY}), st.sampled_from([None, [], 7]))
 
 INCOMPARABLE = ("is not between", "is not a whole number", "host bits set", "is no CIDR", "is no DNS server")
-BY_MEANING = (*INCOMPARABLE, "is no ADDR:PORT", "is neither a domain name nor an IP address", "is not on loopback")
-"""What a schema cannot say: durations and addresses compared."""
+PLUGGABLE = ("is none of auto, systemd-resolved", "is none of auto, port-forward")
+BY_MEANING = (
+    *(*INCOMPARABLE, *PLUGGABLE),
+    *("is no ADDR:PORT", "is neither a domain name nor an IP address", "is not on loopback"),
+)
+"""What a schema cannot say: durations and addresses compared, and which plugins are installed."""
 
 
 def checked(folder: Path, document: Any) -> tuple[str, ...]:
