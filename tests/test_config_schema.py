@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resolverd import config
+from resolverd.config.document import AbsentError, read_text
 from resolverd.config.known import KNOWN, SECTIONS, written
 from resolverd.config.schema import schema
 from resolverd.settings import Mapping
@@ -118,3 +119,8 @@ def test_values_are_written_as_they_were_read() -> None:
         "auto",
         False,
     )
+
+
+def test_a_file_whose_name_cannot_be_one_is_absent() -> None:
+    with pytest.raises(AbsentError, match="NUL"):
+        read_text(Path("a\0b"))
