@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resolverd import config
+from resolverd.config.document import AbsentError, read_text
 from resolverd.config.known import KNOWN, SECTIONS, written
 from resolverd.config.schema import schema
 from resolverd.settings import Mapping
@@ -39,8 +40,12 @@ SECTION: dict[str, st.SearchStrategy[Any]] = {
 DOCUMENT = st.one_of(st.fixed_dictionaries({}, optional={**SECTION, "typo": LIKELY}), st.sampled_from([None, [], 7]))
 
 INCOMPARABLE = ("is not between", "is not a whole number", "host bits set", "is no CIDR", "is no DNS server")
-BY_MEANING = (*INCOMPARABLE, "is no ADDR:PORT", "is neither a domain name nor an IP address", "is not on loopback")
-"""What a schema cannot say: durations and addresses compared."""
+PLUGGABLE = ("is none of auto, systemd-resolved", "is none of auto, port-forward")
+BY_MEANING = (
+    *(*INCOMPARABLE, *PLUGGABLE),
+    *("is no ADDR:PORT", "is neither a domain name nor an IP address", "is not on loopback"),
+)
+"""What a schema cannot say: durations and addresses compared, and which plugins are installed."""
 
 
 def checked(folder: Path, document: Any) -> tuple[str, ...]:
@@ -114,3 +119,8 @@ def test_values_are_written_as_they_were_read() -> None:
         "auto",
         False,
     )
+
+
+def test_a_file_whose_name_cannot_be_one_is_absent() -> None:
+    with pytest.raises(AbsentError, match="NUL"):
+        read_text(Path("a\0b"))

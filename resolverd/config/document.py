@@ -62,6 +62,8 @@ def read_text(path: Path, longest: int = MAX_SIZE) -> str:
         raise AbsentError("it does not exist") from None
     except OSError as error:
         raise UnreadableError(f"it cannot be read: {error.strerror}") from error
+    except ValueError:  # what os.open says of a NUL
+        raise AbsentError("it does not exist: no file's name has a NUL") from None
     try:
         kind = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(kind):
