@@ -15,7 +15,7 @@ import pytest
 from fakes import eventually
 from test_cluster_login import credential, exec_user, write
 from test_tunnel_outages import Client
-from tunnel_rig import PLAIN, _everything, rig
+from tunnel_rig import PLAIN, QUICK_PULSE, _everything, rig
 
 from resolverd.cluster.access import Access
 from resolverd.cluster.follow import Follower
@@ -109,7 +109,7 @@ async def test_an_api_server_that_has_moved_is_found_again(tmp_path: Path) -> No
     """Its name has another address; the old one answers nobody."""
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.2 api.moving\n")
-    wrapped = ("unshare", "--mount", "sh", "-c", HOSTS, str(hosts))
+    wrapped = ("unshare", "--mount", "sh", "-c", HOSTS, str(hosts), *QUICK_PULSE)
     async with rig(PLAIN, wrapped=wrapped) as tunnel:
         async with front("127.0.0.2", 0, tunnel.cluster) as port:
             await tunnel.start(Access(f"http://api.moving:{port}"))

@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.staged, pytest.mark.timeout(1200 if "RESOLVERD_STRESS"
 
 FULL = "RESOLVERD_STRESS" in os.environ
 SIZE = (1024 if FULL else 64) * 2**20
-PARALLEL = 2000 if FULL else 400
-SEQUENTIAL = 20_000 if FULL else 1000
+PARALLEL = 2000 if FULL else 200
+SEQUENTIAL = 20_000 if FULL else 300
 LOSSY = "nft add table inet way; nft add chain inet way in '{ type filter hook input priority 0; }'"
 
 
