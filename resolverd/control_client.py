@@ -5,6 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +29,43 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def request(folder: Path, method: str, path: str) -> dict[str, Any]:
+def request(folder: Path, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """One request to the daemon whose state directory is ``folder``.
 
     Raises NotRunningError, NoPermissionError, and what the daemon itself refuses as UsageError.
     """
-    connection = _UnixConnection(folder / SOCKET)
-    try:
-        connection.request(method, path)
+    with _asking(folder) as connection:
+        connection.request(method, path, None if body is None else json.dumps(body))
         response = connection.getresponse()
         answer: dict[str, Any] = json.loads(response.read())
+    _check(response, answer)
+    return answer
+
+
+def lines(folder: Path, path: str) -> Iterator[dict[str, Any]]:
+    """JSON objects as the daemon sends them, until it ends. Raises what :func:`request` raises."""
+    with _asking(folder) as connection:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        if response.status != HTTPStatus.OK:
+            _check(response, json.loads(response.read()))
+        while line := response.readline():
+            if line.strip():
+                yield json.loads(line)
+
+
+def _check(response: http.client.HTTPResponse, answer: dict[str, Any]) -> None:
+    """Raise what the daemon refuses."""
+    if "error" in answer:
+        raise (NoPermissionError if response.status == HTTPStatus.FORBIDDEN else UsageError)(*answer["error"])
+
+
+@contextmanager
+def _asking(folder: Path) -> Iterator[_UnixConnection]:
+    """A connection; what goes wrong with it is said for people."""
+    connection = _UnixConnection(folder / SOCKET)
+    try:
+        yield connection
     except PermissionError as error:
         raise NoPermissionError(
             "control socket", f"you may not open {folder / SOCKET}", "run the command as the daemon's user"
@@ -48,9 +78,6 @@ def request(folder: Path, method: str, path: str) -> dict[str, Any]:
         raise ResolverdError("control socket", f"no proper answer: {error}", "see the daemon's log") from error
     finally:
         connection.close()
-    if "error" in answer:
-        raise UsageError(*answer["error"])
-    return answer
 
 
 def is_running(folder: Path) -> bool:

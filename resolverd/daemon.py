@@ -30,6 +30,7 @@ from resolverd.host import HostDns, ResolverBackend, Server
 from resolverd.lookout import Lookout
 from resolverd.names import Network, address_of
 from resolverd.notify import ServiceManager
+from resolverd.observation import Observation
 from resolverd.plan import ClusterFacts, HostPlan, make
 from resolverd.reconcile import Reconciler
 from resolverd.reload import Reloading
@@ -107,6 +108,8 @@ class Daemon:
         self._holds = message_pair()
         self._tunnel = self._tunnel_worker(host.device) if settings.tunnel.carries and host.device else None
         self._dns = self._dns_worker()
+        tell_tunnel = self._tunnel.tell if self._tunnel else None
+        self.observation = Observation(settings.daemon.log_level, self._dns.tell, tell_tunnel, self._dns_config)
 
     async def run(self) -> None:
         """Until stopped. Raises ResolverdError when it cannot start or go on; the host is put back either way."""
@@ -164,6 +167,7 @@ class Daemon:
                 probes=probes,
             )
         )
+        document["cluster"]["events"] = self.observation.events
         return {**document, "waiting": list(self._reloading.waiting)}
 
     async def why(self, name: str) -> dict[str, Any]:
@@ -270,11 +274,12 @@ class Daemon:
         return (self._host.listening, self._host.also) if self._host.also else (self._host.listening,)
 
     def _greet_dns(self) -> list[Any]:
-        return [self._dns_config(), self._everything()]
+        return [self._dns_config(), self._everything(), *self.observation.greeting(dns=True)]
 
     def _greet_tunnel(self) -> list[Any]:
         context = self._follower.context
-        return [Reach(context.access if context else None), Routable(self._plan.routes), self._everything()]
+        reach = Reach(context.access if context else None)
+        return [reach, Routable(self._plan.routes), self._everything(), *self.observation.greeting()]
 
     def _workers(self) -> Iterator[Worker]:
         yield self._dns
@@ -292,6 +297,7 @@ class Daemon:
 
     def _on_change(self, changes: tuple[Change, ...], touched: Touched) -> None:
         snapshot = self._follower.snapshot
+        self.observation.events += len(changes)
         for worker in self._workers():
             worker.tell(Feed(changes, snapshot.synced, snapshot.serial))
         # Namespaces and ranges are the plan's matter; services are not.
@@ -314,6 +320,8 @@ class Daemon:
             self._replan()
         elif isinstance(message, Unauthorized):
             self._follower.renew()
+        else:
+            self.observation.take(message)
 
     def _on_verdict(self) -> None:
         """Public names break with us in place, or do so no more. Whatever the plan waits for, going does not wait."""

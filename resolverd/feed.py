@@ -59,6 +59,56 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class LogLevel:
+    """To every worker: what is logged from now on."""
+
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """To the DNS worker: whether somebody wants to see the queries."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A query and what became of it."""
+
+    when: float
+    """Unix time of the answer, in seconds."""
+    client: str
+    """An address."""
+    query: bytes
+    """The beginning of the message."""
+    rcode: int
+    seconds: float
+    """From reading the question to sending the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tailed:
+    """From the DNS worker, while it is wanted: queries, and how many there were besides."""
+
+    seen: tuple[Seen, ...]
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskConnections:
+    """To the tunnel worker: tell the connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """From the tunnel worker, when it was asked."""
+
+    values: tuple[Mapping[str, object], ...]
+    """Plain JSON values."""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """From a worker, when something changed or it was asked: its part of ``status``."""
 

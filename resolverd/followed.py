@@ -51,6 +51,7 @@ def part(follower: Follower, settings: ClusterSettings, domain_source: str) -> d
         "age": round(max(0.0, follower.clock() - follower.heard), 1) if follower.heard and follower.is_away else 0,
         "requests": follower.load.requests,
         "watches": follower.load.watches,
+        "watches-begun": follower.load.watches_begun,
         "malformed": follower.malformed,
         "follows": "all" if scope.namespaces is None else list(scope.namespaces),
         "follows-because": "cluster.namespaces"

@@ -52,5 +52,10 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Log from ``level`` (one of LEVELS) on."""
     for name in ("resolverd", "resolverd_platform", "resolverd_tunnel"):
         logging.getLogger(name).setLevel(level.upper())

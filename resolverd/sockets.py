@@ -47,6 +47,16 @@ def listen(server: Server) -> Listening:
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
+def listen_for_metrics(server: Server) -> socket.socket:
+    """A listening TCP socket. Raises HostError and NoPermissionError."""
+    try:
+        bound = _bind(server, socket.SOCK_STREAM)
+    except (HostError, NoPermissionError) as error:
+        raise type(error)(f"metrics on {server}", error.why, "choose another ADDR:PORT for daemon.metrics") from error
+    bound.listen()
+    return bound
+
+
 def message_pair() -> tuple[socket.socket, socket.socket]:
     """Two sockets joined together that keep messages whole: by sequenced packets, or by datagrams without them."""
     try:

@@ -19,16 +19,12 @@ from resolverd.errors import HostError, ResolverdError, UsageError
 from resolverd.host import Server
 from resolverd.options import split_endpoint
 from resolverd.settings import Settings
-from resolverd.sockets import Listening, listen
+from resolverd.sockets import Listening, listen, listen_for_metrics
 from resolverd.state import StateDirectory, folder
 
 log = logging.getLogger(__name__)
 
 DNS_PORT = 53
-
-
-LATER = ("daemon.metrics",)
-"""Settings that are read and checked, and not in force yet."""
 
 
 async def run(read_settings: Callable[[], Loaded]) -> None:
@@ -43,8 +39,6 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
     manager = notify.ServiceManager.from_environment(os.environ)
     loaded = read_settings()
     settings = loaded.settings
-    for name in not_in_force(settings):
-        log.warning("setting %s is not in force in this version", name)
     if not kubeconfig.in_cluster(settings.cluster.kubeconfig):
         kubeconfig.files(settings.cluster.kubeconfig, kubeconfig.invoker())
     with StateDirectory(folder(settings.daemon.state_dir)) as state, contextlib.ExitStack() as claimed:
@@ -74,7 +68,13 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
             claimed.callback(also.close)
         host = Host(backend, reason, device, listening, suffix_list.load(settings.dns.suffix_list), state.path, also)
         daemon = Daemon(loaded, host, read_settings, manager)
-        async with control.serve(state.socket, daemon), notify.told(manager, daemon.status, daemon.stopping):
+        async with contextlib.AsyncExitStack() as served:
+            if settings.daemon.metrics:
+                listening_tcp = listen_for_metrics(_endpoint(settings.daemon.metrics))
+                await served.enter_async_context(control.serve_metrics(listening_tcp, daemon))
+                log.info("metrics on %s", settings.daemon.metrics)
+            await served.enter_async_context(control.serve(state.socket, daemon))
+            await served.enter_async_context(notify.told(manager, daemon.status, daemon.stopping))
             try:
                 await daemon.run()
             finally:
@@ -94,13 +94,17 @@ def _end_on_signals() -> None:
 def server_of(settings: Settings, own: tuple[str, ...]) -> Server:
     """Where the DNS server listens: where it is told to, else on the device's first address."""
     if settings.daemon.dns_listen:
-        host, port = split_endpoint(settings.daemon.dns_listen)
-        return Server(ip_address(host), port)
+        return _endpoint(settings.daemon.dns_listen)
     if not own:
         raise UsageError(
             "no address to listen on", "there is neither a tunnel nor --dns-listen", "add --dns-listen 127.0.0.1:5300"
         )
     return Server(ip_address(own[0]), DNS_PORT)
+
+
+def _endpoint(setting: str) -> Server:
+    host, port = split_endpoint(setting)
+    return Server(ip_address(host), port)
 
 
 def _undo_leftovers(state: Path) -> None:
@@ -126,14 +130,3 @@ def _listen_besides(server: Server, own: tuple[str, ...]) -> Listening | None:
         return None
     log.info("DNS on %s, too", listening.server)
     return listening
-
-
-def not_in_force(settings: Settings) -> list[str]:
-    """The settings somebody changed that have no effect yet."""
-    usual = Settings()
-    return [name for name in LATER if _value(settings, name) != _value(usual, name)]
-
-
-def _value(settings: Settings, name: str) -> object:
-    section, _, option = name.partition(".")
-    return getattr(getattr(settings, section), option)

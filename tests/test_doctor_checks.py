@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -296,3 +298,10 @@ def test_worth_knowing_is_no_failure() -> None:
     assert not finding.is_grave
     (finding,) = failed(resolver(ndots=5))
     assert finding.is_grave
+
+
+def test_the_page_names_every_check() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "operating.md").read_text()
+    section = page.split("## `resolverd doctor`", 1)[1].split("\n## ", 1)[0]
+    named = re.findall(r"`([a-z0-9-]+)`", "\n".join(row.split("|")[1] for row in re.findall(r"(?m)^\| .*$", section)))
+    assert sorted(named) == sorted(one.id for one in CHECKS)

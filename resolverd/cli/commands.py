@@ -140,6 +140,43 @@ def status(state_dir: str | None, output: str) -> int:
 
 
 @cli.command()
+@click.argument("suffix", default="")
+@STATE_DIR
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def tail(suffix: str, state_dir: str | None, output: str) -> int:
+    """Show queries as they come.
+
+    Those for SUFFIX and below it, or all of them: when, from where, what, the code, how long it took, by which rule.
+    """
+    from resolverd.cli import observe
+
+    return observe.tail(state_dir or "", suffix, output)
+
+
+@cli.command()
+@STATE_DIR
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def connections(state_dir: str | None, output: str) -> int:
+    """Show what the tunnel carries."""
+    from resolverd.cli import observe
+
+    return observe.connections(state_dir or "", output)
+
+
+@cli.command()
+@click.argument("level", type=LEVELS)
+@STATE_DIR
+def loglevel(level: str, state_dir: str | None) -> int:
+    """Change what is logged.
+
+    In all processes of the running daemon, until it is restarted.
+    """
+    from resolverd.cli import observe
+
+    return observe.set_level(state_dir or "", level)
+
+
+@cli.command()
 @_common
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def doctor(output: str, **options: Any) -> int:

@@ -14,6 +14,7 @@ import click
 
 from resolverd import control_client
 from resolverd.cli.background import chosen_folder
+from resolverd.cli.observe import size
 from resolverd.cli.progress import DIM, GREEN, PLAIN, RED, coloured
 from resolverd.errors import ExitCode, UsageError, one_line
 from resolverd.options import split_endpoint
@@ -21,6 +22,7 @@ from resolverd.options import split_endpoint
 INDENT = 11
 MOST_DOMAINS = 40
 """Domains shown in the table; ``--output json`` has all."""
+MOST_WITHHELD = 10
 
 
 def show_status(state_dir: str, output: str) -> int:
@@ -59,40 +61,64 @@ def show_answer(state_dir: str, server: str, name: str, kind: str) -> int:
 
 def _table(document: dict[str, Any], colour: bool) -> Iterator[str]:
     """The status document for people: short, aligned, as wide as the terminal but readable at 80 columns."""
-    host, cluster, dns, tunnel = (document[part] for part in ("host", "cluster", "dns", "tunnel"))
     healthy = document["state"] == "healthy"
     paint = GREEN if healthy else RED
     shown = f"{paint}{document['state']}{PLAIN}" if colour else document["state"]
     yield f"resolverd {document['version']} is {shown}, up for {_age(document['since'])}"
     yield ""
+    yield from _host(document["host"])
+    yield from _cluster(document["cluster"])
+    yield from _dns(document["dns"])
+    yield from _row("Tunnel", _tunnel(document["tunnel"]))
+    yield ""
+    yield from _checks(document["checks"], colour)
+
+
+def _host(host: dict[str, Any]) -> Iterator[str]:
     where = f" on {host['link']}" if host["link"] else ""
     by = f" by {host['bus']}" if host.get("bus") else ""
     yield from _row("Host", f"{host['backend']}{where}{by}: {host['reason']}")
-    yield from _row("Domains", _listed(host["domains"]))
+    names = [name for name in host["domains"] if not name.endswith(".arpa")]
+    reverse = len(host["domains"]) - len(names)
+    yield from _row("Domains", _listed(names) + (f", and {_count(reverse, 'reverse zone')}" if reverse else ""))
     yield from _row("Search", _listed(host["search"]))
-    for item in host["withheld"]:
-        still = f"; still works: {', '.join(item['still'])}" if item["still"] else ""
-        yield from _row("Withheld", f"{item['name']} ({item['reason']}): {item['detail']}{still}")
+    for number, item in enumerate(host["withheld"][:MOST_WITHHELD]):
+        still = f"; use {item['still'][-1]}" if item["still"] else ""
+        text = f"{item['name']} ({item['reason']}): {item['detail']}{still}"
+        yield from _row("" if number else "Withheld", text)
+    if (more := len(host["withheld"]) - MOST_WITHHELD) > 0:
+        yield from _row("", f"and {more} more: resolverd status -o json")
     if used := host.get("suffix-list"):
         yield from _row("Suffixes", f"{used['path']} of {used['dated']}, {used['days']} days old")
     for text in (*host.get("warnings", ()), *host.get("notes", ())):
         yield from _row("Note", text)
-    counts = ", ".join(f"{cluster[kind]} {kind}" for kind in ("namespaces", "services", "endpoints"))
+
+
+def _cluster(cluster: dict[str, Any]) -> Iterator[str]:
+    counts = ", ".join(
+        _count(cluster[kind], kind.removesuffix("s")) for kind in ("namespaces", "services", "endpoints")
+    )
     changed = f"; last change {_age(cluster['last-event'])} ago" if cluster["last-event"] else ""
     yield from _row("Cluster", f"{cluster['context']} at {cluster['server']} ({cluster['domain']})")
     yield from _row("", f"{counts}{changed}" if cluster["synced"] else "not listed yet")
-    rcodes = ", ".join(f"{count} {rcode}" for rcode, count in dns.get("rcodes", {}).items())
-    yield from _row(
-        "DNS", f"{', '.join(dns['listen'])}: {dns.get('queries', 0)} queries{f' ({rcodes})' if rcodes else ''}"
-    )
-    yield from _row("Tunnel", _tunnel(tunnel))
-    yield ""
-    for check in document["checks"]:
+
+
+def _dns(dns: dict[str, Any]) -> Iterator[str]:
+    queries, rcodes = dns.get("queries", 0), dns.get("rcodes", {})
+    detail = f": {', '.join(f'{count} {rcode}' for rcode, count in rcodes.items())}" if rcodes else ""
+    yield from _row("DNS", f"{', '.join(dns['listen'])}, {_count(queries, 'query', 'queries')}{detail}")
+
+
+def _checks(checks: list[dict[str, Any]], colour: bool) -> Iterator[str]:
+    """A line for each, wrapped below its own beginning."""
+    for check in checks:
         mark = "✓" if check["ok"] else "✗"
-        mark = f"{GREEN if check['ok'] else RED}{mark}{PLAIN}" if colour else mark
         fix = f" ({check['fix']})" if check["fix"] and not check["ok"] else ""
-        detail = f"{DIM}{check['detail']}{PLAIN}" if colour and check["ok"] else check["detail"]
-        yield f"{mark} {check['id']}: {detail}{fix}"
+        lines = _wrapped(f"{check['id']}: {check['detail']}{fix}", _width() - 2)
+        mark = f"{GREEN if check['ok'] else RED}{mark}{PLAIN}" if colour else mark
+        for number, line in enumerate(lines):
+            shown = f"{DIM}{line}{PLAIN}" if colour and check["ok"] else line
+            yield f"{'  ' if number else mark + ' '}{shown}"
 
 
 def _tunnel(tunnel: dict[str, Any]) -> str:
@@ -100,9 +126,14 @@ def _tunnel(tunnel: dict[str, Any]) -> str:
         return "direct: the addresses are reachable without one"
     if tunnel["state"] == "off":
         return "off"
-    streams, routes = tunnel["streams"], tunnel["routes"]
     through = f" by {tunnel['transport']}" if "transport" in tunnel else ""
-    return f"{tunnel['device']}{through}, {tunnel['state']}: {streams} streams, {len(routes)} routes"
+    counts = f"{_count(tunnel['streams'], 'stream')}, {_count(len(tunnel['routes']), 'route')}"
+    carried = f", {size(tunnel['bytes'])} carried" if tunnel.get("bytes") else ""
+    return f"{tunnel['device']}{through}, {tunnel['state']}: {counts}{carried}"
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _listed(names: list[str]) -> str:
@@ -110,10 +141,16 @@ def _listed(names: list[str]) -> str:
     return " ".join(names[:MOST_DOMAINS]) + more if names else "none"
 
 
+def _width() -> int:
+    return max(60, min(shutil.get_terminal_size((100, 24)).columns, 140))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(one_line(text), width, break_long_words=False, break_on_hyphens=False) or [""]
+
+
 def _row(title: str, text: str) -> Iterator[str]:
-    width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 140))
-    lines = textwrap.wrap(one_line(text), width - INDENT, break_long_words=False, break_on_hyphens=False) or [""]
-    for number, line in enumerate(lines):
+    for number, line in enumerate(_wrapped(text, _width() - INDENT)):
         yield f"{title if number == 0 else '':<{INDENT}}{line}"
 
 

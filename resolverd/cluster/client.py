@@ -67,6 +67,8 @@ class Load:
     """So far, watches included."""
     watches: int = 0
     """Open now."""
+    watches_begun: int = 0
+    """So far."""
 
 
 class ApiClient:
@@ -129,6 +131,7 @@ class ApiClient:
                 opened()
                 is_open = True
                 self._load.watches += 1
+                self._load.watches_begun += 1
                 async for line in _lines(response.content):
                     event = json.loads(line)
                     if not isinstance(event, dict):

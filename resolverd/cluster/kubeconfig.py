@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
@@ -123,6 +122,8 @@ def _scratch(parent: Path, who: Invoker | None) -> Iterator[str]:
 
 
 async def _ask(arguments: list[str], named: str) -> dict[str, Any]:
+    import asyncio  # of those who import this module, `resolverd status` never comes here, and has no time to lose
+
     process = await asyncio.create_subprocess_exec(
         *PYTHON,
         "resolverd.cluster.credentials",

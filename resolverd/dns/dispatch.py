@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from .forward import Forwarder
 from .holds_client import HoldsClient
 from .outward import Outward
 from .responder import Reply, Responder
+from .tally import Latencies
+from .tap import Tap
 
 
 class Dispatcher:
@@ -22,15 +26,20 @@ class Dispatcher:
         self.again = responder.again
         """The reply over UDP to a question that came before, octet for octet; None: ``handle`` has it sent."""
         self._now = asyncio.get_running_loop().time
+        self.latencies = Latencies()
+        self.tap: Tap | None = None
+        """Where queries are noted, while somebody wants to see them."""
 
     def handle(self, data: bytes, send: Callable[[bytes], None], *, tcp: bool) -> bool:
         """Have the reply to ``data`` sent: before this returns, or within a few hundredths of a second.
 
         Within the lookup timeout when others are asked. False where silence is due.
         """
+        began = self._now()
         reply = self._responder.respond(data, tcp=tcp)
         if reply is None:
             return False
+        send = partial(self._timed, send, began)
         if isinstance(reply, bytes):
             send(reply)
         elif isinstance(reply, Outward):
@@ -38,6 +47,20 @@ class Dispatcher:
         else:
             self._leave(reply, send)
         return True
+
+    def _timed(self, send: Callable[[bytes], None], began: float, wire: bytes) -> None:
+        self.latencies.add(self._now() - began)
+        send(wire)
+
+    def noting(self, tap: Tap, peer: Any, query: bytes, send: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """``send``, with a note of it in ``tap``."""
+        began = self._now()
+
+        def noted(wire: bytes) -> None:
+            send(wire)
+            tap.note(peer, query, wire, self._now() - began)
+
+        return noted
 
     def _ask(self, outward: Outward, send: Callable[[bytes], None]) -> None:
         """Have others answer, where there is a way to them."""

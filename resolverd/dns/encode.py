@@ -17,6 +17,7 @@ from resolverd.names import Address
 from .answer import Answer, ExtendedError
 from .message import AA, DO, HEADER_SIZE, TC, Edns
 from .records import CLASS_IN, Name, Rcode, Record, Soa, Srv, Type, fold_name, wire_length
+from .tally import Tally
 
 EDNS_SIZE = 1232
 """Octets over UDP that we take and at most send: no fragments on any path (DNS flag day 2020)."""
@@ -51,6 +52,8 @@ class Prepared:
     """Those that a client may connect to after this reply."""
     fresh_until: float = 0.0
     """Monotonic time until which ``addresses`` are known to be routed: for ever, when there are none."""
+    tally: Tally | None = None
+    """What it counts under; whoever sends it sets it before."""
 
     @property
     def octets(self) -> int:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from resolverd.cluster.snapshot import Change, Touched, fold
 
-from .answer import NOT_SUPPORTED, Answer, ExtendedError, answer
+from .answer import NOT_READY, NOT_SUPPORTED, Answer, ExtendedError, answer
+from .claims import Elsewhere
 from .encode import EDNS_SIZE, MAX_MESSAGE, Prepared, prepare
 from .index import RecordIndex
 from .memo import MAX_ENTRIES, Memo
@@ -35,6 +36,8 @@ from .outward import Outcome, Outward, complete, send_outward
 from .probes import Probes
 from .records import CLASS_IN, Rcode, Type
 from .rules import DnsConfig
+from .tally import MALFORMED, Tallies, rule_of
+from .tally import NOT_READY as NOT_READY_RULE
 
 LOOPED = Answer(
     Rcode.REFUSED, authoritative=False, error=ExtendedError(22, "a question of ours came back"), lasting=False
@@ -77,20 +80,24 @@ class Responder:
         """Questions of ours that must not come back."""
         self.outdated = False
         """Set when a reply that was given is not what it would be now; whoever hears of it resets it."""
-        self._rcodes = [0] * (max(Rcode) + 1)
-        self.hits = 0
+        self.tallies = Tallies()
         self._turn = 0
         self._serial = b"\0\0\0\0"
 
     @property
     def queries(self) -> int:
         """Messages that were replied to."""
-        return sum(self._rcodes)
+        return self.tallies.queries
+
+    @property
+    def hits(self) -> int:
+        """Replies from the memo."""
+        return self.tallies.hits
 
     @property
     def rcodes(self) -> dict[str, int]:
         """Replies by the names of their codes; those that never occurred are left out."""
-        return {rcode.name: self._rcodes[rcode] for rcode in Rcode if self._rcodes[rcode]}
+        return self.tallies.rcodes
 
     def configure(self, config: DnsConfig) -> None:
         """Answer by ``config`` from now on."""
@@ -120,8 +127,7 @@ class Responder:
         if spelled is None or spelled.prepared.fresh_until <= now:
             return None
         prepared = spelled.prepared
-        self.hits += 1
-        self._rcodes[prepared.rcode] += 1
+        prepared.tally.again += 1  # type: ignore[union-attr]  # what is kept has been counted once
         self._turn += 1
         return data[:2] + spelled.start + prepared.tail(self._turn, self._serial)
 
@@ -134,8 +140,8 @@ class Responder:
         if common is not None:
             flags, key, question = common
             prepared = self.memo.entries.get(key)
-            if prepared is not None:
-                self.hits += 1
+            if prepared is not None and prepared.tally is not None:
+                prepared.tally.again += 1
                 reply = self._finish(data, flags, question, prepared)
                 if not tcp and len(data) <= HEADER_SIZE + len(question) + _OPT_SIZE:
                     start = reply.wire[2 : HEADER_SIZE + len(question)]
@@ -160,6 +166,7 @@ class Responder:
         if found.elsewhere is not None:
             return send_outward(data, flags, query, found, limit, tcp=tcp)
         prepared = prepare(query.name, found, query.edns, limit)
+        self._count(prepared, query, found.error is NOT_READY, found.authoritative)
         if common is not None and found.lasting and common[2] == query.question:
             self.memo.put(common[1], prepared, found.depends)
         return self._finish(data, QR | flags & (RD | CD), query.question, prepared)
@@ -167,7 +174,22 @@ class Responder:
     def complete(self, outward: Outward, outcome: Outcome | None) -> Reply:
         """The reply to what others were asked; None: nobody could be."""
         flags = QR | outward.flags & (RD | CD)
-        return self._finish(outward.data, flags, outward.query.question, complete(outward, outcome))
+        prepared = complete(outward, outcome)
+        self._count(prepared, outward.query, elsewhere=outward.wanted.elsewhere if outcome else None)
+        return self._finish(outward.data, flags, outward.query.question, prepared)
+
+    def _count(
+        self,
+        prepared: Prepared,
+        query: Query,
+        not_ready: bool = False,
+        authoritative: bool = False,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        """Have ``prepared`` count under what it is, and count it once."""
+        rule = NOT_READY_RULE if not_ready else rule_of(query.name, authoritative, elsewhere, self.config)
+        tally = prepared.tally = self.tallies.of(query.type, prepared.rcode, rule)
+        tally.answered += 1
 
     def _answer(self, query: Query) -> Answer:
         if query.edns is not None and query.edns.version != 0:
@@ -179,14 +201,13 @@ class Responder:
         return answer(query.name, query.type, self.index, self.config)
 
     def _finish(self, data: bytes, flags: int, question: bytes, prepared: Prepared) -> Reply:
-        self._rcodes[prepared.rcode] += 1
         self._turn += 1
         head = data[:2] + (flags | prepared.flags).to_bytes(2, "big") + prepared.counts
         return Reply(head + question + prepared.tail(self._turn, self._serial), prepared)
 
     def _error(self, data: bytes, flags: int, rcode: Rcode) -> bytes:
         """A bare header: what could not be understood is not repeated."""
-        self._rcodes[rcode] += 1
+        self.tallies.of(0, rcode, MALFORMED).answered += 1
         opcode = flags & OPCODE_MASK << OPCODE_SHIFT
         return data[:2] + struct.pack("!HHHHH", QR | opcode | flags & RD | rcode, 0, 0, 0, 0)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from .burst import burst_of
 from .dispatch import Dispatcher
+from .tap import Tap
 
 log = logging.getLogger(__name__)
 
@@ -47,15 +48,35 @@ class UdpServer:
             # An ICMP error about an earlier reply; the socket is as good as before.
             log.debug("while receiving: %s", error)
             return
-        now = self._loop.time()
+        dispatcher, now = self._dispatcher, self._loop.time()
+        if dispatcher.tap is not None:
+            self._answer_noted(dispatcher.tap, count)
+            return
+        fast = 0
         for place in range(count):
             data = burst.data(place)
             wire = again(data, now)
             if wire is not None:
                 burst.reply(place, wire)
+                fast += 1
             else:
-                self._dispatcher.handle(data, partial(self._send, burst.peer(place)), tcp=False)
+                dispatcher.handle(data, partial(self._send, burst.peer(place)), tcp=False)
         burst.send()
+        if fast:
+            dispatcher.latencies.add(self._loop.time() - now, fast)
+
+    def _answer_noted(self, tap: Tap, count: int) -> None:
+        """The same, one by one: somebody wants to see what is asked."""
+        burst, dispatcher = self._burst, self._dispatcher
+        for place in range(count):
+            data, peer, now = burst.data(place), burst.peer(place), self._loop.time()
+            send = dispatcher.noting(tap, peer, data, partial(self._send, peer))
+            wire = dispatcher.again(data, now)
+            if wire is None:
+                dispatcher.handle(data, send, tcp=False)
+            else:
+                send(wire)
+                dispatcher.latencies.add(self._loop.time() - now)
 
     def _send(self, peer: Any, wire: bytes) -> None:
         try:

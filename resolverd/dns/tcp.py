@@ -7,6 +7,7 @@ import logging
 import socket
 import struct
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 
 from resolverd.sockets import BACKLOG
@@ -104,7 +105,12 @@ class TcpConnection(asyncio.Protocol):
         del self._unread[:end]
         self._server.active(self, IDLE)
         self._held += 1
-        answered = self._server.dispatcher.handle(query, self._send, tcp=True)
+        dispatcher = self._server.dispatcher
+        send: Callable[[bytes], None] = self._send
+        if dispatcher.tap is not None:
+            peer = self._transport.get_extra_info("peername") if self._transport else None
+            send = dispatcher.noting(dispatcher.tap, peer or ("", 0), query, send)
+        answered = dispatcher.handle(query, send, tcp=True)
         if not answered:
             self._held -= 1
         return True

@@ -14,10 +14,12 @@ import gc
 import logging
 import os
 import socket
+from collections.abc import Callable
+from functools import partial
 
 from resolverd import logs
 from resolverd.channel import Channel
-from resolverd.feed import Ask, Feed, FoundDomain, Outdated, Ready, parts
+from resolverd.feed import Ask, Feed, FoundDomain, LogLevel, Outdated, Ready, Tail, parts
 from resolverd.reporting import Reporter
 
 from .cluster_dns import ClusterDns
@@ -28,9 +30,13 @@ from .holds_client import HoldsClient
 from .responder import Responder
 from .rules import DnsConfig
 from .server import UdpServer
+from .tally import Latencies
+from .tap import Tap
 from .tcp import TcpServer
 
 log = logging.getLogger(__name__)
+
+Observing = LogLevel | Tail
 
 NICE = -10
 """Where there is no real time: ten times the weight of an ordinary process."""
@@ -55,14 +61,30 @@ async def take_in(responder: Responder, feed: Feed) -> None:
         gc.freeze()
 
 
-def report(responder: Responder, forwarder: Forwarder, lost: int) -> dict[str, object]:
+def report(responder: Responder, forwarder: Forwarder, lost: int, latencies: Latencies) -> dict[str, object]:
     """The worker's part of ``status``."""
     counted = {"queries": responder.queries, "rcodes": dict(responder.rcodes)}
-    return {**counted, "memo-hits": responder.hits, "lost-replies": lost, "forwarded": forwarder.counts.to_json()}
+    more = {"answers": responder.tallies.to_json(), "latency": latencies.to_json(), "memo": len(responder.memo)}
+    sent = {"memo-hits": responder.hits, "lost-replies": lost, "forwarded": forwarder.counts.to_json()}
+    return {**counted, **sent, **more}
+
+
+def _observe(message: Observing, dispatcher: Dispatcher, tap: Tap) -> None:
+    """What somebody wants to see."""
+    if isinstance(message, LogLevel):
+        logs.set_level(message.level)
+        return
+    tap.turn(message.on)
+    dispatcher.tap = tap if message.on else None
 
 
 async def _receive(
-    channel: Channel, responder: Responder, forwarder: Forwarder, reporter: Reporter, configured: asyncio.Event
+    channel: Channel,
+    responder: Responder,
+    forwarder: Forwarder,
+    reporter: Reporter,
+    configured: asyncio.Event,
+    observe: Callable[[Observing], None],
 ) -> None:
     """Take in what the daemon says until it stops."""
     while True:
@@ -83,6 +105,8 @@ async def _receive(
             await asyncio.sleep(0)
         elif isinstance(message, Ask):
             reporter.ask()
+        elif isinstance(message, Observing):
+            observe(message)
         else:
             log.error("not for the DNS process: %s", type(message).__name__)
 
@@ -115,9 +139,13 @@ async def serve(channel: Channel, udp: list[socket.socket], tcp: list[socket.soc
     forwarder = dispatcher.forwarder = Forwarder(cluster, responder.probes)
     datagrams: list[UdpServer] = []
     streams: list[TcpServer] = []
-    reporter = Reporter("dns", channel, lambda: report(responder, forwarder, sum(each.lost for each in datagrams)))
+    latencies, tap = dispatcher.latencies, Tap(channel)
+    reporter = Reporter(
+        "dns", channel, lambda: report(responder, forwarder, sum(each.lost for each in datagrams), latencies)
+    )
     configured = asyncio.Event()
-    tasks = [asyncio.create_task(_receive(channel, responder, forwarder, reporter, configured))]
+    observe = partial(_observe, dispatcher=dispatcher, tap=tap)
+    tasks = [asyncio.create_task(_receive(channel, responder, forwarder, reporter, configured, observe))]
     try:
         # What was asked while nobody was here is still in the sockets: it deserves more than "not ready".
         with contextlib.suppress(TimeoutError):
@@ -130,6 +158,7 @@ async def serve(channel: Channel, udp: list[socket.socket], tcp: list[socket.soc
         if not tasks[0].done():
             await channel.send(Ready("dns"))
         tasks.append(asyncio.create_task(reporter.run()))
+        tasks.append(asyncio.create_task(tap.run()))
         tasks.append(asyncio.create_task(_find_domain(channel, responder, cluster)))
         await tasks[0]
     finally:

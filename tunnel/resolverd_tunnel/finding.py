@@ -25,6 +25,8 @@ TRIES = 3
 """Pods tried for one connection."""
 TRY_LIMIT = 20.0
 """Seconds for all of them; clients give up after a minute or two."""
+MOST_REACHED = 16384
+"""Connections whose pod is remembered: more than there can be at a time, and those that have ended go first."""
 
 
 class StreamFinder:
@@ -43,6 +45,7 @@ class StreamFinder:
         self._turn = itertools.count()
         self._affinity = Affinity()
         self.refusals = Refusals()
+        self._reached: dict[Opening, Target] = {}
 
     @property
     def state(self) -> str:
@@ -80,6 +83,10 @@ class StreamFinder:
         for transport in (*self._old.values(), *([self._transport] if self._transport else [])):
             transport.hurry()
 
+    def reached(self, ends: Opening) -> Target | None:
+        """Which pod answers there; None when that is so long ago that it is not known any more."""
+        return self._reached.get(ends)
+
     async def open(self, ends: Opening) -> Stream:
         """A stream to a pod behind ``ends``. ConnectionRefusedError, TransportError, NotYetError."""
         try:
@@ -107,6 +114,10 @@ class StreamFinder:
                 raise ConnectionRefusedError(found.reason)
             raise TransportError(str(ends), found.reason)
         target, stream = await self._try(ends, found)
+        self._reached.pop(ends, None)
+        self._reached[ends] = target
+        if len(self._reached) > MOST_REACHED:
+            del self._reached[next(iter(self._reached))]
         if service and session:
             self._affinity.keep(session, target, now + service.affinity_seconds)
         return stream

@@ -6,8 +6,9 @@ import asyncio
 import itertools
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .client_linux import ClientState
 from .transport import MAX_SEND, Stream, StreamBrokenError
@@ -35,6 +36,8 @@ class Flow:
     """Octets to the client."""
     half_closed: bool = False
     """Whether the client has finished sending."""
+    began: float = field(default_factory=time.monotonic)
+    """Monotonic time, in seconds."""
 
 
 async def relay(flow: Flow) -> None:

@@ -13,12 +13,13 @@ import resource
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from resolverd import logs
 from resolverd.channel import Channel
 from resolverd.errors import ExitCode, ResolverdError
-from resolverd.feed import Ask, Feed, Reach, Ready, Routable, Unauthorized
+from resolverd.feed import Ask, AskConnections, Connections, Feed, LogLevel, Reach, Ready, Routable, Unauthorized
 from resolverd.host import HostRoutes
 from resolverd.reporting import Reporter
 
@@ -107,6 +108,25 @@ class Tunnel:
                 self._permit(message.routes)
             elif isinstance(message, Ask):
                 self._reporter.ask()
+            elif isinstance(message, AskConnections):
+                await self._channel.send(Connections(tuple(self._connections())))
+            elif isinstance(message, LogLevel):
+                logs.set_level(message.level)
+
+    def _connections(self) -> Iterator[dict[str, Any]]:
+        now = time.monotonic()
+        for ends, flow in self._gate.flows:
+            target = self._finder.reached(ends)
+            yield {
+                "client": f"[{ends.client}]:{ends.client_port}"
+                if ends.client.version == 6
+                else f"{ends.client}:{ends.client_port}",
+                "to": str(ends),
+                "pod": str(target) if target else "",
+                "up": flow.up,
+                "down": flow.down,
+                "age": round(now - flow.began, 3),
+            }
 
     def _permit(self, routes: HostRoutes) -> None:
         try:

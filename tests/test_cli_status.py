@@ -1,0 +1,65 @@
+"""The table of ``status``: short, aligned, within the terminal, coloured only on one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from resolverd.cli import show
+
+WITHHELD = {"name": "rs", "kind": "namespace", "reason": "icann-tld", "detail": "public names end in .rs"}
+DOCUMENT: dict[str, Any] = {
+    "state": "degraded",
+    "version": "1.0",
+    "since": "2026-01-01T00:00:00Z",
+    "host": {
+        "backend": "systemd-resolved", "link": "resolverd0", "bus": "dbus-fast", "reason": "it is on the bus",
+        "domains": ["~cluster.local", "~svc", "~96.10.in-addr.arpa", "~0.d.f.ip6.arpa"], "search": ["a.svc"],
+        "withheld": [{**WITHHELD, "still": ["NAME.rs.svc.cluster.local", "NAME.rs.svc"]}] * 12, "notes": ["a note"],
+    },
+    "cluster": {
+        "context": "dev", "server": "https://api", "domain": "cluster.local", "synced": True, "namespaces": 1,
+        "services": 2, "endpoints": 0, "last-event": "2026-01-01T00:00:00Z",
+    },
+    "dns": {"listen": ["198.18.53.1:53"], "queries": 1, "rcodes": {"NOERROR": 1}},
+    "tunnel": {
+        "state": "ready", "device": "resolverd0", "transport": "port-forward", "streams": 0, "routes": ["10.0.0.1/32"],
+        "bytes": 1500,
+    },
+    "checks": [
+        {"id": "config", "ok": True, "detail": "in force", "fix": ""},
+        {"id": "cluster", "ok": False, "detail": "word " * 60, "fix": "do this"},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", [60, 80, 140])
+def test_no_line_is_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = list(show._table(DOCUMENT, colour=False))
+    assert max(map(len, lines)) <= columns
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_it_says_what_matters_in_few_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    text = "\n".join(show._table(DOCUMENT, colour=False))
+    assert "Domains    ~cluster.local ~svc, and 2 reverse zones\n" in text
+    assert "Withheld   rs (icann-tld): public names end in .rs; use NAME.rs.svc\n" in text
+    assert text.count("rs (icann-tld)") == show.MOST_WITHHELD
+    assert "and 2 more: resolverd status -o json" in text
+    assert "1 namespace, 2 services, 0 endpoints" in text
+    assert "198.18.53.1:53, 1 query: 1 NOERROR" in text
+    assert "ready: 0 streams, 1 route, 1.5 kB carried" in text
+    assert "✗ cluster: word" in text
+    assert text.endswith("(do this)")
+
+
+def test_colours_change_nothing_else() -> None:
+    import re
+
+    plain = list(show._table(DOCUMENT, colour=False))
+    coloured = list(show._table(DOCUMENT, colour=True))
+    assert coloured != plain
+    assert [re.sub(r"\x1b\[\d+m", "", line) for line in coloured] == plain
