@@ -16,7 +16,8 @@ DOCUMENT: dict[str, Any] = {
     "host": {
         "backend": "systemd-resolved", "link": "resolverd0", "bus": "dbus-fast", "reason": "it is on the bus",
         "domains": ["~cluster.local", "~svc", "~96.10.in-addr.arpa", "~0.d.f.ip6.arpa"], "search": ["a.svc"],
-        "withheld": [{**WITHHELD, "still": ["NAME.rs.svc.cluster.local", "NAME.rs.svc"]}] * 12, "notes": ["a note"],
+        "withheld": [{**WITHHELD, "still": ["NAME.rs.svc.cluster.local", "NAME.rs.svc", "NAME"]}] * 12,
+        "notes": ["a note"],
     },
     "cluster": {
         "context": "dev", "server": "https://api", "domain": "cluster.local", "synced": True, "namespaces": 1,

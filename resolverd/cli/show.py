@@ -83,7 +83,8 @@ def _host(host: dict[str, Any]) -> Iterator[str]:
     yield from _row("Domains", _listed(names) + (f", and {_count(reverse, 'reverse zone')}" if reverse else ""))
     yield from _row("Search", _listed(host["search"]))
     for number, item in enumerate(host["withheld"][:MOST_WITHHELD]):
-        still = f"; use {item['still'][-1]}" if item["still"] else ""
+        names = item["still"]
+        still = f"; use {next((name for name in names if name.endswith('.svc')), names[-1])}" if names else ""
         text = f"{item['name']} ({item['reason']}): {item['detail']}{still}"
         yield from _row("" if number else "Withheld", text)
     if (more := len(host["withheld"]) - MOST_WITHHELD) > 0:

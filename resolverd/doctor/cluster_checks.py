@@ -19,9 +19,8 @@ def server(facts: Facts) -> Verdict:
     if why := no_credentials(facts):
         return skipped(why)
     if found.unreachable:
-        host = found.server.partition("://")[2].partition("/")[0]
         return failed(
-            f"{found.server}: {found.unreachable}", f"curl -kv https://{host}/version   # is the VPN to it up?"
+            f"{found.server}: {found.unreachable}", f"curl -kv {found.server}/version   # is the VPN to it up?"
         )
     return ok(found.server)
 

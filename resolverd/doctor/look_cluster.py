@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 import ssl
 import tempfile
 import time
@@ -148,5 +149,8 @@ def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError | asyncio.TimeoutError):
         return f"no answer within {LONGEST_ANSWER:.0f} s"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return str(error.os_error.strerror or error.os_error)
+        # asyncio makes up texts of its own; the number has the system's.
+        number = error.os_error.errno
+        is_name = isinstance(error.os_error, socket.gaierror)
+        return os.strerror(number) if number and not is_name else str(error.os_error.strerror or error.os_error)
     return str(error) or type(error).__name__
