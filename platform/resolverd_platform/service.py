@@ -22,6 +22,9 @@ NAME = "resolverd.service"
 SYSTEMD_RUNS = Path("run/systemd/system")
 """There while systemd is the service manager (sd_booted(3))."""
 LABEL = "io.resolverd.daemon"
+_PLIST = f"Library/LaunchDaemons/{LABEL}.plist"
+START = f"launchctl bootstrap system /{_PLIST}" if sys.platform == "darwin" else f"systemctl enable --now {NAME}"
+"""The command that starts it, now and at every boot."""
 _DRAFT = ".resolverd-draft"
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 
@@ -80,6 +83,27 @@ def removal_plan(root: Path, system: str = sys.platform) -> tuple[Step, ...]:
     return tuple(Step(path, None, True) for path in install_places(root, system) if _is_ours(path))
 
 
+def commands_after(root: Path, *, changed: bool, start: bool = False) -> list[list[str]]:
+    """What has the service manager read the files below ``root``, if it does, and ``start`` the service."""
+    if not _manages(root):
+        return []
+    reload = [["systemctl", "daemon-reload"]] if changed and sys.platform != "darwin" else []
+    return [*reload, *([START.split()] if start else [])]
+
+
+def commands_before_removal(root: Path) -> list[list[str]]:
+    """What stops the service and forgets it."""
+    if not _manages(root):
+        return []
+    mac = ["launchctl", "bootout", f"system/{LABEL}"]
+    return [mac if sys.platform == "darwin" else ["systemctl", "disable", "--now", NAME]]
+
+
+def _manages(root: Path) -> bool:
+    """Whether there is a service manager that reads the files below ``root``."""
+    return root == Path("/") and (sys.platform == "darwin" or (root / SYSTEMD_RUNS).is_dir())
+
+
 def carry_out(step: Step) -> None:
     """Write or remove the file. NoPermissionError, HostError."""
     if not step.needed:
@@ -99,7 +123,7 @@ def carry_out(step: Step) -> None:
 def install_places(root: Path, system: str = sys.platform) -> tuple[Path, ...]:
     """Where the files are, below ``root``: the unit first."""
     if system == "darwin":
-        return (root / f"Library/LaunchDaemons/{LABEL}.plist",)
+        return (root / _PLIST,)
     return root / f"etc/systemd/system/{NAME}", root / "etc/polkit-1/rules.d/50-resolverd.rules"
 
 

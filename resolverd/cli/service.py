@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import stat
 import subprocess
 import sys
@@ -23,13 +22,10 @@ def install(chosen: service.Service, root: Path, *, dry: bool, now: bool) -> int
     if changeable := _changeable_by_others():
         click.echo(f"warning: not only root can change {changeable}, which will run as root", err=True)
     steps = service.install_plan(chosen, root)
-    changed = any(step.needed for step in steps)
-    mac = sys.platform == "darwin"
-    commands = _mac_commands(root, now=now) if mac else _commands(changed, now)
-    _do(steps, commands if _manages(root) else [], dry=dry)
+    commands = service.commands_after(root, changed=any(step.needed for step in steps), start=now)
+    _do(steps, commands, dry=dry)
     if not (dry or now):
-        start = f"sudo launchctl bootstrap system {steps[0].path}" if mac else "sudo systemctl enable --now resolverd"
-        click.echo(f"start it: {start}")
+        click.echo(f"start it: sudo {service.START}")
     return 0
 
 
@@ -39,11 +35,8 @@ def uninstall(root: Path, *, dry: bool) -> int:
     if not steps:
         click.echo("nothing of resolverd's is installed")
         return 0
-    if _manages(root):
-        mac = sys.platform == "darwin"
-        stop = ["launchctl", "bootout", f"system/{service.LABEL}"] if mac else ["systemctl", "disable", "--now"]
-        _do((), [stop if mac else [*stop, service.NAME]], dry=dry)
-    _do(steps, [["systemctl", "daemon-reload"]] if _manages(root) and sys.platform != "darwin" else [], dry=dry)
+    _do((), service.commands_before_removal(root), dry=dry)
+    _do(steps, service.commands_after(root, changed=True), dry=dry)
     return 0
 
 
@@ -75,22 +68,6 @@ def _check_account(chosen: service.Service, root: Path) -> None:
         grp.getgrnam(chosen.group or "root")
     except KeyError as error:
         raise HostError("install-service", str(error.args[0]), "name those of this machine") from None
-
-
-def _commands(changed: bool, now: bool) -> list[list[str]]:
-    reload = [["systemctl", "daemon-reload"]] if changed else []
-    return [*reload, *([["systemctl", "enable", "--now", service.NAME]] if now else [])]
-
-
-def _mac_commands(root: Path, *, now: bool) -> list[list[str]]:
-    return [["launchctl", "bootstrap", "system", str(service.install_places(root)[0])]] if now else []
-
-
-def _manages(root: Path) -> bool:
-    """Whether there is a service manager that reads the files below ``root``."""
-    if root != Path("/"):
-        return False
-    return (root / service.SYSTEMD_RUNS).is_dir() if sys.platform != "darwin" else bool(shutil.which("launchctl"))
 
 
 def _do(steps: Sequence[service.Step], commands: Sequence[Sequence[str]], *, dry: bool) -> None:
