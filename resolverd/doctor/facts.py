@@ -43,7 +43,7 @@ class Tun(StrEnum):
 @dataclass(frozen=True, slots=True)
 class HostFacts:
     system: str = "linux"
-    """As ``sys.platform`` has it."""
+    """As Python names systems."""
     is_root: bool = True
     may_administer: bool = True
     """CAP_NET_ADMIN is in force."""

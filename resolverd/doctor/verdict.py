@@ -61,7 +61,7 @@ class Examination:
     parts: tuple[Part, ...]
     """What it needs to know."""
     systems: tuple[str, ...] = ()
-    """Where it makes sense, as ``sys.platform`` has it; empty: everywhere."""
+    """Where it makes sense, as Python names systems; empty: everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
