@@ -20,6 +20,7 @@ from lan_double import RESOLV_CONF, SERVERS, TEXT, WANT, lan_host, nft, unchange
 
 from resolverd.errors import HostError
 from resolverd.host import Server
+from resolverd.lookout import HostAsking
 from resolverd_platform.nft import why_not
 from resolverd_platform.override import OverrideBackend
 from resolverd_platform.redirect import MARK
@@ -104,6 +105,15 @@ async def test_every_name_server_is_redirected_for_all_but_us(redirecting: Overr
         assert [await asyncio.to_thread(who_answers, each, MARK) for each in nameservers] == ["them"] * 3
         await redirecting.revert()
         assert [await asyncio.to_thread(who_answers, each) for each in nameservers] == ["them"] * 3
+
+
+async def test_the_lookout_asks_the_name_servers_past_us(redirecting: OverrideBackend) -> None:
+    facts = await redirecting.capabilities()
+    await redirecting.apply(WANT)
+    servers = [Server(address) for address in facts.nameservers]
+    with answering(*SERVERS):
+        assert (await HostAsking().direct("www.public.example", servers, facts.mark)).address == "198.51.100.7"
+        assert not (await HostAsking().direct("www.public.example", servers, 0)).address, "it came back to us"
 
 
 async def test_docker_s_own_server_is_redirected_and_still_reached_by_us(redirecting: OverrideBackend) -> None:
@@ -197,11 +207,13 @@ async def test_new_name_servers_are_followed(redirecting: OverrideBackend) -> No
 
 async def test_two_at_once_are_refused(redirecting: OverrideBackend, tmp_path: Path) -> None:
     await redirecting.apply(WANT)
-    second = OverrideBackend("", tmp_path)
+    second, other = OverrideBackend("", tmp_path), replace(WANT, servers=(Server(ip_address("127.0.53.54")),))
     with pytest.raises(HostError, match=r"nftables: .*not permitted.*resolverd down"):
-        await second.apply(replace(WANT, servers=(Server(ip_address("127.0.53.54")),)))
-    await second.revert()
+        await second.apply(other)
     assert (await redirecting.read()).servers == SERVERS
+    await redirecting.revert()
+    assert (await second.apply(other)).dns.servers == other.servers, "what was refused once is not refused for good"
+    await second.revert()
 
 
 @pytest.mark.parametrize(
