@@ -80,12 +80,13 @@ def say_us(one: socket.socket) -> None:
         one.sendto(b"us", got[1])
 
 
-def who_answers(address: str, mark: int = 0) -> str:
+def who_answers(address: str, mark: int = 0, port: int = 0) -> str:
     """``us``, or ``them`` when it is a DNS server that does not know what to say to that, or ``nobody``."""
     kind = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(kind, socket.SOCK_DGRAM) as one:
         one.settimeout(2)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        one.bind(("", port))
         one.connect((address, 53))
         one.send(bytes.fromhex("0001010000010000000000000161067075626c6963076578616d706c650000010001"))
         try:
@@ -105,6 +106,14 @@ async def test_every_name_server_is_redirected_for_all_but_us(redirecting: Overr
         assert [await asyncio.to_thread(who_answers, each, MARK) for each in nameservers] == ["them"] * 3
         await redirecting.revert()
         assert [await asyncio.to_thread(who_answers, each) for each in nameservers] == ["them"] * 3
+
+
+@pytest.mark.parametrize("address", ["192.0.2.53", "2001:db8::53"])
+async def test_a_port_that_one_of_us_had_before_goes_its_own_way(redirecting: OverrideBackend, address: str) -> None:
+    await redirecting.apply(WANT)
+    with answering(*SERVERS):
+        for port, marks, expected in ((20053, (MARK, 0), ["them", "us"]), (20054, (0, MARK), ["us", "them"])):
+            assert [await asyncio.to_thread(who_answers, address, mark, port) for mark in marks] == expected
 
 
 async def test_the_lookout_asks_the_name_servers_past_us(redirecting: OverrideBackend) -> None:
