@@ -63,6 +63,8 @@ class Capabilities:
     """The library that talks to the host's resolver; empty: none is needed."""
     needs_link: bool = True
     """Whether the host is told by way of our link, so that nothing can be told without one."""
+    takes_all: bool = False
+    """Whether the host asks our server for every name, and not only for those in our domains."""
     mark: int = 0
     """Socket mark (SO_MARK) of questions that must not come back to us; 0: none is needed."""
     domain_limit: int = 0

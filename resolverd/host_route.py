@@ -33,7 +33,7 @@ def route_of(asked: Labels, told: HostDns, capabilities: Capabilities) -> HostRo
     servers = tuple(map(str, told.servers))
     if not told:
         return HostRoute(False, why="the host's resolver is told nothing")
-    if not capabilities.needs_link:
+    if capabilities.takes_all:
         return HostRoute(True, told.link, "", servers, "every name of this host is asked of our server")
     own = _longest(asked, (*told.routing, *told.search))
     link, other = max(

@@ -54,8 +54,8 @@ class Asking(Protocol):
         """By the host's resolver, as any program does."""
         ...
 
-    async def direct(self, name: str, servers: Iterable[Server]) -> Said:
-        """Of the host's own name servers, past us."""
+    async def direct(self, name: str, servers: Iterable[Server], mark: int) -> Said:
+        """Of the host's own name servers, past us: with the socket mark of our own questions, unless it is 0."""
         ...
 
 
@@ -70,10 +70,10 @@ class HostAsking:
             return Said(who, why=str(error.strerror or error))
         return Said(who, address=found[0])
 
-    async def direct(self, name: str, servers: Iterable[Server]) -> Said:
+    async def direct(self, name: str, servers: Iterable[Server], mark: int) -> Said:
         said = Said("no name server")
         for server in list(servers)[:MOST_SERVERS]:
-            said = await asyncio.to_thread(_ask, name, server)
+            said = await asyncio.to_thread(_ask, name, server, mark)
             if said.address:
                 break
         return said
@@ -92,13 +92,13 @@ async def _until(condition: Callable[[], bool], step: float) -> None:
         await asyncio.sleep(step)
 
 
-def _ask(name: str, server: Server) -> Said:
+def _ask(name: str, server: Server, mark: int) -> Said:
     from resolverd.dns import client
     from resolverd.dns.records import Type
 
     who = f"name server {server.address}"
     try:
-        answer = client.query(str(server.address), server.port, name, timeout=DIRECT_PATIENCE)
+        answer = client.query_marked((str(server.address), server.port), name, mark, DIRECT_PATIENCE)
     except ResolverdError as error:
         return Said(who, why=error.why)
     addresses = [str(record.rdata) for record in answer.records if record.rtype == Type.A]
@@ -157,7 +157,8 @@ class Lookout:
     async def _look(self) -> Evidence | None:
         name, ours = self._suspicion.name, self._reconciler.applied.dns
         through = await self._asking.through(name)
-        direct = None if through.address else await self._asking.direct(name, self._servers())
+        mark = self._reconciler.capabilities.mark
+        direct = None if through.address else await self._asking.direct(name, self._servers(), mark)
         if direct is not None and direct.address:
             if not await self._resolver_is_there():
                 direct = None  # the resolver is away or frozen, and that is not our doing

@@ -87,5 +87,5 @@ def _explained(server: Server, kind: socket.SocketKind, error: OSError) -> HostE
         return NoPermissionError(what, "ports below 1024 are root's", "run as root, or --dns-listen 127.0.0.1:5300")
     if error.errno == errno.EADDRINUSE:
         fix = f"see who with ss -lunpt 'sport = :{server.port}', or choose another with --dns-listen"
-        return HostError(what, "the port is in use", fix)
+        return HostError(what, "the port is in use, by another resolverd maybe", fix)
     return HostError(what, str(error.strerror), "choose another address with --dns-listen")

@@ -32,7 +32,7 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
 
     Raises ResolverdError; then nothing of ours is left.
     """
-    from resolverd_platform import dbus_pydbus, detect, suffix_list
+    from resolverd_platform import claim, dbus_pydbus, detect, suffix_list
     from resolverd_platform.override import LOOPBACK, OverrideBackend
 
     _end_on_signals()
@@ -47,6 +47,8 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
             settings.host.backend, settings.tunnel.device, dbus_pydbus.system_bus(), state.path
         )
         log.info("resolver back end %s: %s", backend.name, reason)
+        if backend.name != "none":
+            claimed.enter_context(claim.claimed())
         device = None
         if settings.tunnel.carries:
             from resolverd_tunnel import transport

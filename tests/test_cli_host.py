@@ -262,3 +262,15 @@ async def test_an_answer_of_another_is_no_proof(laptop: Laptop) -> None:
     assert failed.code == 1, failed
     assert "the host's resolver says 192.0.2.99, the cluster 10.96." in failed.complaint
     assert not Path("/run/resolverd").exists()
+
+
+async def test_a_second_daemon_on_this_host_is_refused_whatever_it_is_given(laptop: Laptop) -> None:
+    assert (await laptop.up()).code == 0
+    before, other = await told(), laptop.folder / "other"
+    config = laptop.folder / "other.yaml"
+    config.write_text("tunnel: {device: other0}\n")
+    arguments = ["--kubeconfig", str(laptop.folder / "kubeconfig"), "--config", str(config), "--state-dir", str(other)]
+    refused = await resolverd("run", *arguments, "--dns-listen", "127.0.0.5:53")
+    assert refused.code == 6
+    assert f"process {await laptop.daemon()} programs this host's resolver already" in refused.complaint
+    assert (await told(), other.exists()) == (before, False)

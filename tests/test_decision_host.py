@@ -37,7 +37,7 @@ def test_the_link_with_the_longest_domain_is_asked(name: str, expected: tuple[bo
 
 
 def test_an_overridden_resolver_asks_us_everything() -> None:
-    whole = Capabilities("override", needs_link=False)
+    whole = Capabilities("override", needs_link=False, takes_all=True)
     assert route_of(labels("www.example.com"), HostDns(servers=(SERVER,)), whole).is_ours
     assert not route_of(labels("web.shop"), HostDns(), whole).is_ours
     assert not route_of(labels("web.shop"), HostDns(), Capabilities()).is_ours

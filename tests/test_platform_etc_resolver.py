@@ -13,8 +13,14 @@ import pytest
 from mac_double import MacDouble
 from test_platform_contract_split import LINK, WANT
 
+from resolverd import plan
+from resolverd.cluster.snapshot import Snapshot
 from resolverd.errors import HostError, NoPermissionError
 from resolverd.host import OtherLink, Server, Subnet
+from resolverd.host_route import route_of
+from resolverd.names import labels
+from resolverd.plan import ClusterFacts
+from resolverd.settings import Settings
 from resolverd_platform import files
 from resolverd_platform.command import Finished, Programs
 from resolverd_platform.etc_resolver import EtcResolverBackend, look
@@ -135,6 +141,15 @@ async def test_the_facts(backend: EtcResolverBackend) -> None:
         Subnet(ip_network("192.168.10.0/24"), "en0"),
         Subnet(ip_network("10.8.0.5/32"), "utun4"),
     )
+
+
+async def test_without_a_tunnel_there_are_domains_all_the_same(backend: EtcResolverBackend) -> None:
+    facts = await backend.capabilities()
+    cluster = ClusterFacts("cluster.local", (), "default", WANT.servers[0])
+    made = plan.make(Settings(), Snapshot(synced=True), facts, cluster, set())
+    assert "cluster.local" in made.dns.routing
+    assert (await backend.apply(made.dns)).dns == made.dns == replace(await backend.read(), link="")
+    assert not route_of(labels("www.example.com"), made.dns, facts).is_ours, "only names in our domains come to us"
 
 
 async def test_a_file_of_ours_that_is_gone_but_still_shown_is_nobody_elses(

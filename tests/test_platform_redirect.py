@@ -20,6 +20,7 @@ from lan_double import RESOLV_CONF, SERVERS, TEXT, WANT, lan_host, nft, unchange
 
 from resolverd.errors import HostError
 from resolverd.host import Server
+from resolverd.lookout import HostAsking
 from resolverd_platform.nft import why_not
 from resolverd_platform.override import OverrideBackend
 from resolverd_platform.redirect import MARK
@@ -79,12 +80,13 @@ def say_us(one: socket.socket) -> None:
         one.sendto(b"us", got[1])
 
 
-def who_answers(address: str, mark: int = 0) -> str:
+def who_answers(address: str, mark: int = 0, port: int = 0) -> str:
     """``us``, or ``them`` when it is a DNS server that does not know what to say to that, or ``nobody``."""
     kind = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(kind, socket.SOCK_DGRAM) as one:
         one.settimeout(2)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        one.bind(("", port))
         one.connect((address, 53))
         one.send(bytes.fromhex("0001010000010000000000000161067075626c6963076578616d706c650000010001"))
         try:
@@ -104,6 +106,23 @@ async def test_every_name_server_is_redirected_for_all_but_us(redirecting: Overr
         assert [await asyncio.to_thread(who_answers, each, MARK) for each in nameservers] == ["them"] * 3
         await redirecting.revert()
         assert [await asyncio.to_thread(who_answers, each) for each in nameservers] == ["them"] * 3
+
+
+@pytest.mark.parametrize("address", ["192.0.2.53", "2001:db8::53"])
+async def test_a_port_that_one_of_us_had_before_goes_its_own_way(redirecting: OverrideBackend, address: str) -> None:
+    await redirecting.apply(WANT)
+    with answering(*SERVERS):
+        for port, marks, expected in ((20053, (MARK, 0), ["them", "us"]), (20054, (0, MARK), ["us", "them"])):
+            assert [await asyncio.to_thread(who_answers, address, mark, port) for mark in marks] == expected
+
+
+async def test_the_lookout_asks_the_name_servers_past_us(redirecting: OverrideBackend) -> None:
+    facts = await redirecting.capabilities()
+    await redirecting.apply(WANT)
+    servers = [Server(address) for address in facts.nameservers]
+    with answering(*SERVERS):
+        assert (await HostAsking().direct("www.public.example", servers, facts.mark)).address == "198.51.100.7"
+        assert not (await HostAsking().direct("www.public.example", servers, 0)).address, "it came back to us"
 
 
 async def test_docker_s_own_server_is_redirected_and_still_reached_by_us(redirecting: OverrideBackend) -> None:
@@ -197,11 +216,13 @@ async def test_new_name_servers_are_followed(redirecting: OverrideBackend) -> No
 
 async def test_two_at_once_are_refused(redirecting: OverrideBackend, tmp_path: Path) -> None:
     await redirecting.apply(WANT)
-    second = OverrideBackend("", tmp_path)
+    second, other = OverrideBackend("", tmp_path), replace(WANT, servers=(Server(ip_address("127.0.53.54")),))
     with pytest.raises(HostError, match=r"nftables: .*not permitted.*resolverd down"):
-        await second.apply(replace(WANT, servers=(Server(ip_address("127.0.53.54")),)))
-    await second.revert()
+        await second.apply(other)
     assert (await redirecting.read()).servers == SERVERS
+    await redirecting.revert()
+    assert (await second.apply(other)).dns.servers == other.servers, "what was refused once is not refused for good"
+    await second.revert()
 
 
 @pytest.mark.parametrize(

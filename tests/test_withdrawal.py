@@ -70,13 +70,16 @@ class World:
     online: bool = True
     asked: list[str] = field(default_factory=list)
     directly: int = 0
+    marks: set[int] = field(default_factory=set)
+    """With which the name servers were asked."""
 
     async def through(self, name: str) -> Said:
         self.asked.append(name)
         return BAD if self.broken or (self.broken_by_us and self.backend.now) or not self.online else GOOD
 
-    async def direct(self, name: str, servers: Iterable[Server]) -> Said:
+    async def direct(self, name: str, servers: Iterable[Server], mark: int) -> Said:
         self.directly += 1
+        self.marks.add(mark)
         return DIRECT if self.online and list(servers) else OFFLINE
 
 
@@ -93,7 +96,7 @@ async def watched(world: World, pauses: Pauses = PAUSES) -> AsyncIterator[Lookou
     def servers() -> list[Server]:
         return [Server(address) for address in reconciler.capabilities.nameservers]
 
-    world.backend.facts = Capabilities("fake", nameservers=(ip_address("192.0.2.53"),))
+    world.backend.facts = Capabilities("fake", mark=0x3264, nameservers=(ip_address("192.0.2.53"),))
     lookout = Lookout(reconciler, servers, plan, asking=world, pauses=pauses)
     await reconciler.look()
     plan()
@@ -111,6 +114,7 @@ async def test_it_is_taken_back_tried_again_and_taken_back_for_longer() -> None:
         await eventually(lambda: bool(world.backend.now))
         await eventually(lambda: lookout.evidence is not None and not world.backend.now)
         assert world.asked.count(NAMES[0]) == len(world.asked)
+        assert world.marks == {0x3264}, "a question without our mark comes back to us"
         await asyncio.sleep(0.4)
         assert not world.backend.now, "the second pause is longer"
 

@@ -88,6 +88,7 @@ class EtcResolverBackend:
         gateways = (scutil.gateway(answer.out) for answer in routes if not answer.code)
         return Capabilities(
             backend=self.name,
+            needs_link=False,
             host_search=self._host_search,
             other_links=_other_links(found, there),
             nameservers=tuple(dict.fromkeys(address for client in found for address in client.nameservers)),

@@ -80,7 +80,9 @@ class Owner:
             there = await current() == redirection
             # Another's table may look the same: nft then says that it may not touch it.
             if not self.is_alive or self._complaint() or asyncio.get_running_loop().time() > deadline:
-                raise HostError("nftables", self._complaint() or "the table does not come to be", _FIX)
+                why = self._complaint() or "the table does not come to be"
+                self.let_go()  # the next one begins without this one's complaints
+                raise HostError("nftables", why, _FIX)
             if there:
                 return
             await asyncio.sleep(_POLL)

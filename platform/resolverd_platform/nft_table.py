@@ -2,6 +2,9 @@
 
 Redirecting is done in the output hook, before anybody else's NAT (Docker's own DNS server, 127.0.0.11, is nothing but
 a NAT rule): the first NAT rule a connection meets decides. Questions of ours carry a mark, pass, and meet the others.
+
+They are tracked in a zone of their own. Connection tracking remembers a UDP port for half a minute, and a program that
+got one which we had just asked from would go the way we went, past us: of 1,000 names a few would be missing.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from resolverd.options import split_endpoint
 FAMILY, TABLE = "inet", "resolverd"
 PRIORITY = -110
 """Just before destination NAT, -100 (NF_IP_PRI_NAT_DST)."""
+ZONE_PRIORITY = -300
+"""Before connection tracking, -200 (NF_IP_PRI_RAW)."""
 _ELEMENTS = re.compile(r"elements = \{([^}]*)\}")
 _TARGET = re.compile(r"dnat ip6? to (\S+)")
 _HOOKS = {"output": "of the host's own programs", "prerouting": "of its containers"}
@@ -43,6 +48,9 @@ def table(redirection: Redirection, mark: int, *, containers: bool = False, name
     by ``nft flush ruleset`` (Linux 5.12).
     """
     parts = ["flags owner;", *_sets(redirection)]
+    # Answers are looked for in the usual zone, so only the way there is in ours. A zone has 16 bits.
+    zoned = f"meta mark {mark:#x} ct original zone set {mark & 0xFFFF}"
+    parts.append(f"chain zone {{ type filter hook output priority {ZONE_PRIORITY}; policy accept; {zoned}; }};")
     for hook in _HOOKS if containers else ("output",):
         rules = "; ".join([f"meta mark {mark:#x} accept", *_rules(redirection)])
         parts.append(f"chain {hook} {{ type nat hook {hook} priority {PRIORITY}; policy accept; {rules}; }};")

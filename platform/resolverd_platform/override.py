@@ -77,6 +77,7 @@ class OverrideBackend:
         return Capabilities(
             backend=self.name,
             needs_link=False,
+            takes_all=True,
             mark=way.mark,
             host_search=parse_resolv_conf(original.text or "")[0],
             nameservers=nameservers_of(original),

@@ -40,12 +40,22 @@ def query(host: str, port: int, name: str, kind: str = "A", *, timeout: float = 
     ``name`` is absolute, with or without a final dot; an address with ``kind`` PTR stands for its reverse name.
     Raises UsageError for a name or a type that cannot be asked for, HostError when no valid answer comes.
     """
-    asked = _question(name, kind)
-    where = f"DNS server {host} port {port}"
+    return _ask((host, port), _question(name, kind), timeout, tcp=tcp)
+
+
+def query_marked(server: tuple[str, int], name: str, mark: int, timeout: float) -> Answered:
+    """As ``query``, for A, with the socket mark ``mark`` on every packet (SO_MARK, needs CAP_NET_ADMIN); 0: none."""
+    return _ask(server, _question(name, "A"), timeout, mark=mark)
+
+
+def _ask(
+    server: tuple[str, int], asked: dnslib.DNSRecord, timeout: float, *, tcp: bool = False, mark: int = 0
+) -> Answered:
+    where = f"DNS server {server[0]} port {server[1]}"
     try:
-        reply = None if tcp else _over_udp(asked, (host, port), timeout)
+        reply = None if tcp else _over_udp(asked, server, timeout, mark)
         if reply is None or reply.header.tc:
-            reply = _over_tcp(asked, (host, port), timeout)
+            reply = _over_tcp(asked, server, timeout, mark)
     except TimeoutError as error:
         raise HostError(where, "no answer", "see whether resolverd runs: resolverd status") from error
     except OSError as error:
@@ -76,12 +86,9 @@ def _reverse(name: str) -> str:
         return name
 
 
-def _over_udp(asked: dnslib.DNSRecord, server: tuple[str, int], timeout: float) -> dnslib.DNSRecord:
+def _over_udp(asked: dnslib.DNSRecord, server: tuple[str, int], timeout: float, mark: int) -> dnslib.DNSRecord:
     """TimeoutError when none of a few attempts is answered."""
-    family = _family(server[0])
-    with socket.socket(family, socket.SOCK_DGRAM) as end:
-        end.settimeout(timeout)
-        end.connect(server)
+    with _connected(server, socket.SOCK_DGRAM, timeout, mark) as end:
         for attempt in range(ATTEMPTS):
             end.send(asked.pack())
             try:
@@ -100,8 +107,8 @@ def _matching(asked: dnslib.DNSRecord, end: socket.socket) -> dnslib.DNSRecord:
             return reply
 
 
-def _over_tcp(asked: dnslib.DNSRecord, server: tuple[str, int], timeout: float) -> dnslib.DNSRecord:
-    with socket.create_connection(server, timeout) as end, end.makefile("rb") as stream:
+def _over_tcp(asked: dnslib.DNSRecord, server: tuple[str, int], timeout: float, mark: int) -> dnslib.DNSRecord:
+    with _connected(server, socket.SOCK_STREAM, timeout, mark) as end, end.makefile("rb") as stream:
         wire = asked.pack()
         end.sendall(struct.pack("!H", len(wire)) + wire)
         head = stream.read(2)
@@ -111,8 +118,17 @@ def _over_tcp(asked: dnslib.DNSRecord, server: tuple[str, int], timeout: float) 
     return _parse(body)
 
 
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
+def _connected(server: tuple[str, int], kind: socket.SocketKind, timeout: float, mark: int) -> socket.socket:
+    end = socket.socket(socket.AF_INET6 if ":" in server[0] else socket.AF_INET, kind)
+    try:
+        if mark:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        end.settimeout(timeout)
+        end.connect(server)
+    except BaseException:
+        end.close()
+        raise
+    return end
 
 
 def _parse(wire: bytes) -> dnslib.DNSRecord:
