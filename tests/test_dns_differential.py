@@ -196,8 +196,10 @@ def _near(name: Name, chance: random.Random) -> Name:
 
 
 def _rows(records: tuple[Record, ...]) -> set[Row]:
+    """Owners without their capitals, of which an alias's target may have some: to DNS they are the same (RFC 4343)."""
     return {
-        (shown_name(each.owner), each.type.name, "" if isinstance(each.data, Soa) else shown(each)) for each in records
+        (shown_name(each.owner).lower(), each.type.name, "" if isinstance(each.data, Soa) else shown(each))
+        for each in records
     }
 
 
