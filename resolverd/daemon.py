@@ -9,13 +9,13 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from resolverd import __version__, followed, probe, status, why
+from resolverd import __version__, followed, health, probe, status, why
 from resolverd.check import Check
+from resolverd.claimed import Host
 from resolverd.cluster.access import shown
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext, invoker
@@ -24,9 +24,9 @@ from resolverd.config import Loaded
 from resolverd.decision import Decider, Policy
 from resolverd.dns.rules import DnsConfig
 from resolverd.dns_policy import host_servers, make_dns_config
-from resolverd.errors import ResolverdError
+from resolverd.errors import first_of
 from resolverd.feed import Ask, Feed, FoundDomain, Outdated, Reach, Report, Routable, Unauthorized
-from resolverd.host import HostDns, ResolverBackend, Server
+from resolverd.host import HostDns, Server
 from resolverd.lookout import Lookout
 from resolverd.names import Network, address_of
 from resolverd.notify import ServiceManager
@@ -38,7 +38,6 @@ from resolverd.settings import Settings
 from resolverd.sockets import Listening, message_pair
 from resolverd.status import ClusterPart, HostPart, Parts
 from resolverd.workers import Worker
-from resolverd_platform.suffix_list import PublicSuffixes
 from resolverd_tunnel.device_linux import Device
 
 log = logging.getLogger(__name__)
@@ -51,29 +50,6 @@ ASK_DEADLINE = 1.0
 
 SERVER_INTERVAL = 15.0
 """Seconds between two looks at where the API server is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What was chosen and made on this host before anything runs."""
-
-    backend: ResolverBackend
-    reason: str
-    """Why this back end."""
-    device: Device | None
-    listening: Listening
-    suffixes: PublicSuffixes
-    scratch: Path
-    """A folder for temporary folders."""
-    also: Listening | None = None
-    """Where the DNS server listens besides: at an address of the other family."""
-
-    @property
-    def is_exposed(self) -> bool:
-        """Whether the DNS server listens where other hosts can ask it: neither on loopback nor on our own device."""
-        address = self.listening.server.address
-        own = self.device.addresses if self.device else ()
-        return not (address.is_loopback or str(address) in own)
 
 
 class Daemon:
@@ -127,7 +103,7 @@ class Daemon:
                 for task in running:
                     task.cancel()
         except BaseExceptionGroup as errors:
-            raise _first(errors) from errors
+            raise first_of(errors) from errors
         finally:
             await self._reconciler.revert()
             await self._host.backend.close()
@@ -413,34 +389,8 @@ class Daemon:
     def _checks(self) -> Iterator[Check]:
         yield self._reloading.check()
         yield from followed.checks(self._follower, self._settings.tunnel.enabled)
-        reconciler = self._reconciler
-        error, in_force = reconciler.trouble, reconciler.in_force.is_set()
-        detail = error.why if error else "in force" if in_force else "not yet told"
-        yield Check("host-resolver", in_force and not error, detail, error.fix if error else "")
-        evidence = self._lookout.evidence
-        taken = f"everything was taken back: {evidence}" if evidence else "no public name was found broken by us"
-        yield Check("withdrawal", not evidence, taken, evidence.fix if evidence else "")
+        yield from health.of_host(self._reconciler, self._lookout.evidence)
         for worker in self._workers():
-            silent = worker.name in self._silent
-            state = "does not answer" if silent else "serving" if worker.ready.is_set() else "starting"
-            fix = "restart it: resolverd down, resolverd up" if silent else ""
-            healthy = worker.ready.is_set() and not silent
-            yield Check(f"{worker.name}-process", healthy, f"{state}, {worker.restarts} restarts", fix)
+            yield health.of_worker(worker, is_silent=worker.name in self._silent)
         if self._tunnel:
-            yield _tunnel_check(str(self._reports["tunnel"].get("state", "starting")))
-
-
-def _tunnel_check(state: str) -> Check:
-    """Whether anything can be carried, by what the tunnel process says of itself."""
-    return Check("tunnel", state in ("ready", "starting"), state, "is the cluster up, and the VPN to it?")
-
-
-def _first(errors: BaseExceptionGroup) -> BaseException:
-    """The first error a user can act on, from however deep a group; the group itself when it has none."""
-    found = errors.subgroup(ResolverdError)
-    if found is None:
-        return errors
-    error: BaseException = found
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+            yield health.of_tunnel(str(self._reports["tunnel"].get("state", "starting")))

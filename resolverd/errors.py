@@ -76,3 +76,14 @@ def one_line(text: str) -> str:
     Unicode's line separators and bidirectional overrides count: they too can make a terminal lie.
     """
     return "".join(c if c.isprintable() else " " for c in text.strip())
+
+
+def first_of(errors: BaseExceptionGroup) -> BaseException:
+    """The first error a user can act on, from however deep a group; the group itself when it has none."""
+    found = errors.subgroup(ResolverdError)
+    if found is None:
+        return errors
+    error: BaseException = found
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -12,9 +12,10 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from resolverd import control, notify
+from resolverd.claimed import Host
 from resolverd.cluster import kubeconfig
 from resolverd.config import Loaded
-from resolverd.daemon import Daemon, Host
+from resolverd.daemon import Daemon
 from resolverd.errors import HostError, ResolverdError, UsageError
 from resolverd.host import Server
 from resolverd.options import split_endpoint

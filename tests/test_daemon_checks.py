@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resolverd.daemon import _tunnel_check
+from resolverd.health import of_tunnel
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,6 @@ from resolverd.daemon import _tunnel_check
     [("ready", True), ("starting", True), ("the API server does not answer within 2.5 s", False), ("", False)],
 )
 def test_what_the_tunnel_says_of_itself_decides(state: str, ok: bool) -> None:
-    check = _tunnel_check(state)
+    check = of_tunnel(state)
     assert (check.ok, check.detail) == (ok, state)
     assert check.fix

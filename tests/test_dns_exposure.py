@@ -15,7 +15,7 @@ import pytest
 from dns_wire import query, read
 from upstream_double import a, reply_to
 
-from resolverd.daemon import Host
+from resolverd.claimed import Host
 from resolverd.dns.upstream import DnsServer
 from resolverd.host import Server
 from resolverd.sockets import listen
