@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,10 +19,12 @@ from pathlib import Path
 import pytest
 from fakes import eventually
 from lan_double import RESOLV_CONF, SERVERS, TEXT, WANT, lan_host, nft, unchanged
+from resolved_double import ResolvedDouble
 
 from resolverd.errors import HostError
 from resolverd.host import Server
 from resolverd.lookout import HostAsking
+from resolverd_platform import detect
 from resolverd_platform.nft import why_not
 from resolverd_platform.override import OverrideBackend
 from resolverd_platform.redirect import MARK
@@ -156,6 +160,62 @@ async def test_containers_are_redirected_only_when_asked_for(state: Path) -> Non
         await backend.revert()
     with pytest.raises(HostError, match=r"127.0.53.53, on loopback, is not reached by containers"):
         await OverrideBackend("", state, containers=True).apply(WANT)
+
+
+_CONTAINER = """\
+netns add box
+link add box0 type veth peer name eth0 netns box
+address add 192.0.3.1/24 dev box0
+link set box0 up
+"""
+_IN_IT = """\
+address add 192.0.3.2/24 dev eth0
+link set eth0 up
+route add default via 192.0.3.1
+"""
+
+
+_ASK = """import socket, sys
+one = socket.socket(type=socket.SOCK_DGRAM)
+one.settimeout(1)
+one.sendto(b"?", ("192.0.2.53", 53))
+try:
+    sys.stdout.write(one.recv(100).decode())
+except OSError:
+    sys.stdout.write("nothing")
+"""
+
+
+@pytest.fixture
+def container() -> Iterator[list[str]]:
+    """The command that runs another in a container, which reaches the world through this host."""
+    subprocess.run(["ip", "-batch", "-"], input=_CONTAINER, text=True, check=True)
+    subprocess.run(["ip", "-netns", "box", "-batch", "-"], input=_IN_IT, text=True, check=True)
+    yield ["ip", "netns", "exec", "box"]
+    subprocess.run(["ip", "netns", "delete", "box"], check=True)
+
+
+@pytest.mark.parametrize("asked_for", [True, False])
+async def test_what_a_container_asks_of_the_hosts_name_server(
+    container: list[str], state: Path, monkeypatch: pytest.MonkeyPatch, asked_for: bool
+) -> None:
+    """From a container's own namespace, by the choice that the environment makes."""
+    monkeypatch.setenv(detect.CONTAINERS, "1" if asked_for else "")
+    (candidate,) = [one for one in detect.CHAIN if one.name == "override"]
+    ours = replace(WANT, servers=(Server(ip_address("192.0.2.2"), 5399),))
+
+    backend = candidate.make(ResolvedDouble(), "", state)
+    await backend.apply(ours)
+    try:
+        with answering(*ours.servers):
+            process = await asyncio.create_subprocess_exec(
+                *container, sys.executable, "-c", _ASK, stdout=asyncio.subprocess.PIPE
+            )
+            said, _ = await process.communicate()
+    finally:
+        await backend.revert()
+        await backend.close()
+    assert (said == b"us") == asked_for
 
 
 async def test_other_programs_rules_are_not_touched_and_a_flush_of_theirs_does_not_touch_ours(

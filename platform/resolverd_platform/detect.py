@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ from .undo import take_back
 
 log = logging.getLogger(__name__)
 
+CONTAINERS = "RESOLVERD_OVERRIDE_CONTAINERS"
+"""The environment's variable: 1 has ``override`` answer this host's containers, too."""
 _FIX = "use --backend none, and ask the DNS server directly"
 
 
@@ -78,6 +81,11 @@ async def _look_for_resolved(bus: Bus, link: str) -> Found:
     return Found(True, what)
 
 
+def _wants_containers() -> bool:
+    """Whether the user wants what this host's containers ask redirected, too."""
+    return os.environ.get(CONTAINERS, "") == "1"
+
+
 async def _look_for_override(bus: Bus, link: str) -> Found:
     if sys.platform != "linux":
         return Found(False, "the overriding resolver is for Linux")
@@ -112,7 +120,7 @@ CHAIN = (
     Candidate(
         OverrideBackend.name,
         _look_for_override,
-        lambda _, link, state: OverrideBackend(link, state, host_facts.RESOLV_CONF),
+        lambda _, link, state: OverrideBackend(link, state, host_facts.RESOLV_CONF, containers=_wants_containers()),
         automatic=True,
         system="linux",
         undo=lambda state: take_back(state, host_facts.RESOLV_CONF),
