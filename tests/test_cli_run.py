@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from commands import NOBODY, Running, resolverd, running
+from ports import free_port
 from upstream_double import a, always, upstream
 
 from resolverd.demo.cluster import DemoCluster, Traits
@@ -44,13 +44,6 @@ class Plain:
         assert finished.code in (0, 1), finished
         document: dict[str, Any] = json.loads(finished.out)
         return document
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 ALONE = "dns: {upstreams: []}\n"

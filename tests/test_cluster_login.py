@@ -15,7 +15,7 @@ import pytest
 import yaml
 from commands import resolverd, running
 from fakes import eventually
-from test_cli_run import free_port
+from ports import free_port
 from tls_front import Authority, TlsFront
 from watch_soak import known, service, truth
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 from fakes import eventually
+from ports import free_port
 from tls_front import Authority
 from watch_soak import known, service
 
@@ -43,13 +43,6 @@ class Real:
 
     def as_user(self, token: str) -> Access:
         return Access(self.access.server, f"Bearer {token}", self.access.ca_pem)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 @pytest.fixture(name="served")

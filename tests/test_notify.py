@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from commands import LONGEST
-from test_cli_run import free_port
+from ports import free_port
 
 from resolverd.demo.cluster import DemoCluster
 from resolverd.notify import MAX_STATUS, ServiceManager, summary, told

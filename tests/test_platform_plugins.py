@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from commands import LONGEST, resolverd
 from conftest import CHECKOUT
+from ports import free_port
 from resolved_double import ResolvedDouble
-from test_cli_run import free_port
 
 from resolverd import plugins
 from resolverd.demo.cluster import DemoCluster

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
 from commands import shell
+from ports import free_port
 from tunnel_rig import Rig, rig
 
 pytestmark = pytest.mark.staged
@@ -29,11 +29,6 @@ async def tunnel() -> AsyncIterator[Rig]:
     async with rig() as made:
         await made.start()
         yield made
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @asynccontextmanager
