@@ -16,7 +16,13 @@ needed=(
     "openssl openssl"
     "curl curl"
     "nft nftables"
-    "openssl openssl"
+)
+# For tests and measurements only: where a release has no such package, they are skipped.
+for_tests=(
+    "kubectl kubernetes-client"
+    "nc netcat-openbsd"
+    "nghttpd nghttp2-server"
+    "h2load nghttp2-client"
 )
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -144,12 +150,25 @@ set_up_gi() {
     ! is_known python3-gi || install_packages python3-gi gir1.2-glib-2.0
 }
 
-# kubectl, for the tests and the measurement beside it. Without it they are skipped; Ubuntu has no package of it.
-set_up_kubectl() {
-    command -v kubectl >/dev/null && return
-    can_install || return 0
+set_up_test_programs() {
+    local line program package missing=() packages=()
+    for line in "${for_tests[@]}"; do
+        read -r program package <<<"$line"
+        command -v "$program" >/dev/null || missing+=("$package")
+    done
+    ((${#missing[@]})) && can_install || return 0
     refresh_package_lists
-    ! is_known kubernetes-client || install_packages kubernetes-client
+    for package in "${missing[@]}"; do
+        ! is_known "$package" || packages+=("$package")
+    done
+    ((!${#packages[@]})) || install_packages "${packages[@]}"
+}
+
+# A real database for the tunnel's tests. Installing it would start one on this machine.
+set_up_postgresql() {
+    .venv/bin/python tests/postgresql.py --check && return
+    ! can_install || refresh_package_lists
+    ! is_known postgresql || step "PostgreSQL (unpacked, not installed)" .venv/bin/python tests/postgresql.py
 }
 
 set_up_resolved() {
@@ -166,5 +185,6 @@ if [[ ! -x .venv/bin/resolverd || $(cat .venv/made-of 2>/dev/null) != "$ingredie
 fi
 set_up_programs
 set_up_gi
-set_up_kubectl
+set_up_test_programs
 set_up_resolved
+set_up_postgresql

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import signal
@@ -60,14 +61,19 @@ async def test_the_route_to_the_peers_is_nobodys_business(tunnel: Rig) -> None:
     assert await error_of(address, 80) == 0
 
 
+async def heard(host: str, port: int) -> bytes:
+    """What is said before the other end closes. ConnectionResetError, maybe before we see that we are connected."""
+    reader, writer = await asyncio.open_connection(host, port)
+    with contextlib.closing(writer):
+        return await asyncio.wait_for(reader.read(), 20)
+
+
 async def test_who_connects_to_the_listener_itself_is_reset(tunnel: Rig) -> None:
     reader, writer = await asyncio.open_connection(str(await tunnel.address("echo")), 7)
     shown = (await shell(f"ss -Htln src {ADDRESSES[0]}")).out
     (port,) = {line.split()[3].rpartition(":")[2] for line in shown.splitlines()}
-    nobody, ours = await asyncio.open_connection(ADDRESSES[0], int(port))
     with pytest.raises(ConnectionResetError):
-        await asyncio.wait_for(nobody.read(), 20)
-    ours.close()
+        await heard(ADDRESSES[0], int(port))
     writer.write(b"still here")
     assert await reader.readexactly(10) == b"still here"
     writer.close()

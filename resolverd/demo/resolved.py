@@ -9,17 +9,15 @@ packages are downloaded and unpacked, and nothing of theirs runs except inside a
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from resolverd.errors import ExitCode, HostError, ResolverdError
 
-from .programs import output_of
+from . import unpacking
+from .unpacking import Wanted, apt, missing_libraries, require_apt
 
 INSTALLED = (Path("/usr/lib/systemd/systemd-resolved"), Path("/lib/systemd/systemd-resolved"))
 _LIBRARY_FOLDERS = ("usr/lib/*/systemd", "usr/lib/systemd", "usr/lib/*-linux-gnu*", "lib/*-linux-gnu*")
@@ -41,10 +39,7 @@ class Resolved:
 
     def missing_libraries(self) -> tuple[str, ...]:
         """Shared libraries that this machine lacks, by file name."""
-        command = ["ldd", str(self.daemon), str(self.resolvectl)]
-        settings = os.environ | self.environment()
-        listing = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
-        return tuple(sorted(set(re.findall(r"^\s*(\S+) => not found", listing.stdout, re.MULTILINE))))
+        return missing_libraries((self.daemon, self.resolvectl), self.environment())
 
 
 def cache_folder() -> Path:
@@ -88,64 +83,20 @@ def find() -> Resolved:
 
 
 def fetch(root: Path) -> Resolved:
-    """Download the packages of this distribution's systemd-resolved and unpack them into ``root``, all or nothing.
+    """Unpack this distribution's systemd-resolved into ``root`` (:mod:`.unpacking`). HostError when that fails."""
+    require_apt("systemd-resolved")
+    split = bool(apt("apt-cache", "search", "--names-only", "^systemd-resolved$"))
+    packages = ("systemd-resolved", "libsystemd-shared") if split else ("systemd",)
 
-    Libraries of theirs that the machine lacks are unpacked beside them. Needs apt, its sources and ``dpkg-deb``;
-    no rights. HostError when that fails.
-    """
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise HostError(
-            "systemd-resolved", "not installed, and it can be fetched with apt only", "install systemd-resolved"
-        )
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=".fetch-") as scratch:
-        tree = Path(scratch, "root")
-        tree.mkdir(mode=0o755)
-        split = bool(_apt("apt-cache", "search", "--names-only", "^systemd-resolved$"))
-        packages = ["systemd-resolved", "libsystemd-shared"] if split else ["systemd"]
-        archives = _unpack(packages, Path(scratch), tree)
-        while missing := _unpacked_now(tree, packages).missing_libraries():
-            absent = _absent_libraries(archives)
-            if not absent:
-                why = f"needs {', '.join(missing)}"
-                raise HostError("systemd-resolved", why, "install the packages that hold them")
-            archives = _unpack(absent, Path(scratch), tree)  # these may need others in turn
-        shutil.rmtree(root, ignore_errors=True)
-        tree.rename(root)
+    def missing(tree: Path) -> tuple[str, ...]:
+        found = unpacked(tree)
+        if found is None:
+            why = f"is not in the packages {' '.join(packages)}"
+            raise HostError("systemd-resolved", why, "install systemd-resolved")
+        return found.missing_libraries()
+
+    unpacking.fetch(Wanted("systemd-resolved", packages, missing, frozenset({"libsystemd-shared"})), root)
     return find()
-
-
-def _unpacked_now(tree: Path, packages: list[str]) -> Resolved:
-    found = unpacked(tree)
-    if found is None:
-        raise HostError("systemd-resolved", f"is not in the packages {' '.join(packages)}", "install systemd-resolved")
-    return found
-
-
-def _unpack(packages: list[str], scratch: Path, tree: Path) -> list[Path]:
-    """Download ``packages`` and unpack them into ``tree``; their archives."""
-    before = set(scratch.glob("*.deb"))
-    _apt("apt-get", "-o", "APT::Sandbox::User=root", "--quiet", "download", *packages, folder=scratch)
-    archives = sorted(set(scratch.glob("*.deb")) - before)
-    for archive in archives:
-        _apt("dpkg-deb", "--extract", str(archive), str(tree))
-    return archives
-
-
-def _absent_libraries(archives: list[Path]) -> list[str]:
-    """Library packages that ``archives`` depend on and that are not installed here."""
-    depends = [_apt("dpkg-deb", "--field", str(archive), "Depends") for archive in archives]
-    names = sorted(set(re.findall(r"\blib[a-z0-9.+-]+", " ".join(depends))) - {"libsystemd-shared"})
-    if not names:
-        return []
-    command = ["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\n", *names]
-    listing = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    present = {line.partition(" ")[2] for line in listing.splitlines() if line.startswith("installed ")}
-    return [name for name in names if name not in present]
-
-
-def _apt(*command: str, folder: Path | None = None) -> str:
-    return output_of(command, folder=folder, fix="apt-get update, and try again")
 
 
 def main(arguments: list[str]) -> int:
