@@ -15,7 +15,7 @@ from typing import NamedTuple
 from .cluster.snapshot import Snapshot
 from .errors import one_line
 from .host import Capabilities
-from .names import Network, fold, is_domain, is_label, is_under, labels, reverse_zones
+from .names import Network, fold, is_domain, is_label, labels, reverse_zones
 from .planned import ClusterFacts, LinkDomain, Origin, Withheld
 from .settings import Settings
 from .suffixes import SHARED, SHARED_PARTS, Collision, Collisions, Reason
@@ -40,6 +40,10 @@ def decide(
     judge = _Judge(settings, collisions)
     zones, uncut = _reverse_zones(facts.ranges) if _takes_more(settings, snapshot) else ([], [])
     for wish in _wishes(settings, snapshot, facts):
+        judge.hear(wish)
+    for wish in _mapped(settings, judge.passed, capabilities):
+        judge.hear(wish)
+    for wish in _searched(settings, snapshot, facts):
         judge.hear(wish)
     for entry in _search(settings, snapshot, facts):
         if not is_label(fold(entry)):
@@ -70,7 +74,7 @@ def _takes_more(settings: Settings, snapshot: Snapshot) -> bool:
 
 
 def _wishes(settings: Settings, snapshot: Snapshot, facts: ClusterFacts) -> Iterator[LinkDomain]:
-    """Everything but reverse zones and namespaces."""
+    """The cluster domain and other suffixes, most important first."""
     domain = _bare(facts.domain)
     yield LinkDomain(domain, False, Origin.CLUSTER_DOMAIN)
     if settings.host.route_namespaces:
@@ -78,18 +82,26 @@ def _wishes(settings: Settings, snapshot: Snapshot, facts: ClusterFacts) -> Iter
     if snapshot.synced:
         for suffix in sorted({_bare(suffix) for suffix in settings.dns.include_suffixes}):
             yield LinkDomain(suffix, False, Origin.INCLUDE_SUFFIX)
-    yield from _mapped(settings, domain)
+
+
+def _mapped(settings: Settings, passed: Iterable[LinkDomain], capabilities: Capabilities) -> Iterator[LinkDomain]:
+    """The user's own names, where nothing that ``passed`` brings them to us: the cluster domain may be withheld, or
+    another link have a longer domain. Single labels come by the search domains.
+    """
+    own = frozenset(domain.name for domain in passed)
+    others = frozenset(name for link in capabilities.other_links for name in (*link.routing, *link.search))
+    for name in sorted({_bare(mapping.name) for mapping in settings.dns.mappings}):
+        parts = labels(name)
+        nearest = next((above for start in range(len(parts)) if (above := ".".join(parts[start:])) in own | others), "")
+        if len(parts) > 1 and (nearest not in own or nearest in others):
+            yield LinkDomain(name, False, Origin.MAPPING)
+
+
+def _searched(settings: Settings, snapshot: Snapshot, facts: ClusterFacts) -> Iterator[LinkDomain]:
+    domain = _bare(facts.domain)
     for namespace in _search(settings, snapshot, facts):
         if is_label(fold(namespace)):
             yield LinkDomain(f"{fold(namespace)}.svc.{domain}", True, Origin.SEARCH)
-
-
-def _mapped(settings: Settings, domain: str) -> Iterator[LinkDomain]:
-    """The user's own names, where nothing else brings them to us; single labels come by the search domains."""
-    above = [domain, *(["svc"] if settings.host.route_namespaces else []), *map(_bare, settings.dns.include_suffixes)]
-    for name in sorted({_bare(mapping.name) for mapping in settings.dns.mappings}):
-        if len(labels(name)) > 1 and not any(is_under(labels(name), labels(suffix)) for suffix in above):
-            yield LinkDomain(name, False, Origin.MAPPING)
 
 
 def _search(settings: Settings, snapshot: Snapshot, facts: ClusterFacts) -> tuple[str, ...]:

@@ -402,6 +402,30 @@ def test_a_mapping_is_asked_of_us(mapped: str, expected: list[str]) -> None:
     assert not made.withheld
 
 
+@pytest.mark.parametrize(
+    ("mapped", "domain", "excluded", "other"),
+    [
+        ("api.prod.dev", "prod.dev", "", ""),
+        ("api.cluster.local", "cluster.local", ".cluster.local", ""),
+        ("web.shop.svc", "cluster.local", ".svc", ""),
+        ("web.shop.svc.cluster.local", "cluster.local", "", "cluster.local"),
+        ("x.vpn.corp.internal", "cluster.local", "", "vpn.corp.internal"),
+        ("x.corp.internal", "cluster.local", "", "corp.internal"),
+    ],
+)
+def test_a_mapping_is_asked_of_us_also_where_what_it_lies_under_is_not_ours(
+    mapped: str, domain: str, excluded: str, other: str
+) -> None:
+    dns = DnsSettings(
+        mappings=(Mapping(mapped, "192.0.2.1"),),
+        include_suffixes=(".corp.internal",),
+        exclude_suffixes=(excluded,) if excluded else (),
+    )
+    host = replace(HOST, other_links=(OtherLink("wg0", routing=(other,)),) if other else ())
+    made = make("default", dns=dns, host=host, facts=replace(FACTS, domain=domain))
+    assert f"~{mapped}" in shown(made)
+
+
 def test_a_mapping_that_collides_is_taken_with_a_warning() -> None:
     made = make("default", dns=DnsSettings(mappings=(Mapping("co.uk", "192.0.2.1"),)))
     assert "~co.uk" in shown(made)
