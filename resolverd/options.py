@@ -43,8 +43,7 @@ class Check:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        hint = " (put it in quotes)" if isinstance(value, bool | int | float) else ""
-        raise ValueError(f"{_shown(value)} is no text{hint}")
+        raise ValueError(f"{_shown(value)} is no text")
     return value
 
 
@@ -182,6 +181,15 @@ def _network(value: Any) -> str:
         raise ValueError(f"{_shown(value)} has host bits set, write {meant}") from None
 
 
+def _device(value: Any) -> str:
+    if not re.fullmatch(_DEVICE_PATTERN, _text(value)) or value in (".", ".."):
+        raise ValueError(f"{_shown(value)} is no name for a device: 1 to 15 characters, without spaces, / : and %")
+    return str(value)
+
+
+_DEVICE_PATTERN = "[!-$&-.0-9;-~]{1,15}"
+device = Check(_device, "device name", _matching(f"^{_DEVICE_PATTERN}$"))
+"""The name of a network device (dev_valid_name in Linux); a % the kernel would take for a template."""
 suffix = Check(_suffix, "domain suffix", _matching(rf"^\.?{_DOMAIN_PATTERN}$", maxLength=255))
 """A domain suffix, with or without a leading dot; kept with one, folded."""
 name = Check(_name, "domain name", _matching(f"^{_DOMAIN_PATTERN}$", maxLength=254))
@@ -200,7 +208,8 @@ network = Check(_network, "CIDR or address", _matching(r"^[0-9A-Fa-f:.]+(/[0-9.]
 
 def _upstream(value: Any) -> str:
     try:
-        split_endpoint(_text(value), 53)
+        if not split_endpoint(_text(value), 53)[1]:
+            raise ValueError("nobody listens on port 0")
     except ValueError:
         raise ValueError(f"{_shown(value)} is no DNS server such as 9.9.9.9 or 127.0.0.1:5399") from None
     return str(value)
@@ -255,9 +264,18 @@ def _list(value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def each(check: Check) -> Check:
-    """A list, every item of it by ``check``."""
-    return Check(_list, f"list of: {check.kind}", {"type": "array", "items": check.schema}, item=check)
+def each(check: Check, *, key: str = "") -> Check:
+    """A list, every item of it by ``check``. No two items may have the same ``key``, an attribute, if it is given."""
+
+    def accept(value: Any) -> tuple[Any, ...]:
+        items = _list(value)
+        keys = [getattr(item, key) for item in items] if key else []
+        again = next((one for number, one in enumerate(keys) if one in keys[:number]), None)
+        if again is not None:
+            raise ValueError(f"{_shown(again)} is there twice")
+        return items
+
+    return Check(accept, f"list of: {check.kind}", {"type": "array", "items": check.schema}, item=check)
 
 
 def auto_or_each(check: Check) -> Check:

@@ -47,7 +47,7 @@ class DnsSettings:
         (".com", ".io", ".net", ".org", ".ru"), options.each(options.suffix), "names that are never the cluster's"
     )
     excludes: tuple[str, ...] = _option((), options.each(options.name), "exact names that are never the cluster's")
-    mappings: tuple[Mapping, ...] = _option((), options.each(_MAPPING), "names of your own")
+    mappings: tuple[Mapping, ...] = _option((), options.each(_MAPPING, key="name"), "names of your own")
     search: tuple[str, ...] | None = _option(
         None, options.auto_or_each(options.namespace), "namespaces tried for single labels; auto: the context's"
     )
@@ -79,7 +79,7 @@ class HostSettings:
 @dataclass(frozen=True, slots=True)
 class TunnelSettings:
     enabled: bool = _option(True, options.boolean, "make the addresses reachable, too")
-    device: str = _option("resolverd0", options.text, "name of the TUN device")
+    device: str = _option("resolverd0", options.device, "name of the TUN device")
     routes: str = _option("resolved", options.choice("resolved", "cidrs"), "what is routed into the tunnel")
     also_proxy: tuple[str, ...] = _option((), options.each(options.network), "more networks that may be routed")
     never_proxy: tuple[str, ...] = _option((), options.each(options.network), "networks that are never routed")

@@ -44,6 +44,7 @@ PLUGGABLE = ("is none of auto, systemd-resolved", "is none of auto, port-forward
 BY_MEANING = (
     *(*INCOMPARABLE, *PLUGGABLE),
     *("is no ADDR:PORT", "is neither a domain name nor an IP address", "is not on loopback"),
+    *("is there twice", "is no name for a device"),
 )
 """What a schema cannot say: durations and addresses compared, and which plugins are installed."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 import yaml
-from decisions import by_dns
+from decisions import by_dns, decider
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from resolverd.dns.claims import claim_of
 from resolverd.dns.rules import Labels
 from resolverd.names import is_under, labels
 from resolverd.reasons import changes, document
-from resolverd.settings import DnsSettings, Mapping
+from resolverd.settings import DnsSettings, HostSettings, Mapping, Settings
 
 DEFAULT = DnsSettings().exclude_suffixes
 
@@ -71,6 +72,9 @@ def shown(one: Decider, name: str) -> str:
         ("docs.rs", [], [], "normal-resolver by withheld rs"),
         ("x.docs.rs", [".docs.rs"], [], "cluster-dns by include-suffix .docs.rs"),
         ("x.corp.db", [".corp.db"], [], "resolverd by include-suffix .corp.db"),
+        ("x.db", [".db"], [".db"], "resolverd by include-suffix .db"),
+        ("x.db.svc", [".db.svc"], [], "resolverd by svc svc"),
+        ("web.db.svc.cluster.local", [".db.svc.cluster.local"], [], "resolverd by cluster-domain cluster.local"),
     ],
 )
 def test_the_rule_that_decides(name: str, include: list[str], exclude: list[str], expected: str) -> None:
@@ -90,6 +94,45 @@ def test_a_search_domain_passes_the_filter_too() -> None:
         "public.dev.svc",
         "public",
     ]
+
+
+def rule_of(settings: Settings, name: str, **policy: Any) -> tuple[str, str]:
+    """What decides and where it comes from, in a cluster with the namespace db; every setting is its own origin."""
+    listed = {f"dns.search[{number}]": f"search:{number}" for number in range(3)}
+    written = {name: name for name in ("cluster.ranges", "cluster.domain", "host.route-namespaces")}
+    one = decider(settings, "db", origins=listed | written)
+    rule = Decider(replace(one.policy, **policy)).decide(labels(name)).rule
+    return f"{rule.kind} {rule.text}", rule.origin
+
+
+def test_a_rule_comes_from_whoever_says_so() -> None:
+    usual, name = Settings(), "web.db.svc.cluster.local"
+    domain = "cluster-domain cluster.local"
+    assert rule_of(usual, name) == (domain, "ConfigMap kube-system/coredns")
+    assert rule_of(usual, name, domain_source="cluster.domain") == (domain, "cluster.domain")
+    assert rule_of(usual, name, domain_source="assumed") == (domain, "default, the cluster does not say")
+    lean = Settings(host=HostSettings(route_namespaces=False))
+    assert rule_of(lean, "web.db") == ("route-namespaces db", "host.route-namespaces")
+    assert rule_of(lean, "web.db.svc")[0] == "none "
+    one = decider(lean, "db")
+    assert "host.route-namespaces is false" in document(one.decide(labels("web.db")), one)["reason"]
+    searching = Settings(dns=DnsSettings(search=("no.namespace", "later")))
+    assert rule_of(searching, "web") == ("search later.svc.cluster.local", "search:1")
+
+
+def test_a_reverse_zone_is_the_narrowest_range_around_the_address() -> None:
+    config = decider(Settings(), "db").policy.config
+    ranges = tuple(map(ip_network, ("10.96.0.0/12", "10.96.0.0/16", "10.97.0.0/16", "fd00::/16")))
+    nested = {"config": replace(config, ranges=ranges)}
+    assert rule_of(Settings(), "7.0.96.10.in-addr.arpa", **nested) == ("reverse-zone 10.96.0.0/16", "cluster.ranges")
+    assert rule_of(Settings(), "7.0.98.10.in-addr.arpa", **nested)[0] == "reverse-zone 10.96.0.0/12"
+    assert rule_of(Settings(), "1.0.d.f.ip6.arpa", **nested)[0] == "none "
+    assert rule_of(Settings(), "0.0.d.f.ip6.arpa", **nested)[0] == "reverse-zone fd00::/16"
+    one = decider(Settings(), "db")
+    decision = one.decide(labels("7.0.96.10.in-addr.arpa"))
+    assert (decision.rule.origin, decision.answerer) == ("the cluster", Answerer.RESOLVERD)
+    partly = Decider(replace(one.policy, config=replace(config, watched=frozenset({"db"}))))
+    assert partly.decide(decision.name).answerer is Answerer.CLUSTER_DNS, "it may be an address of another namespace"
 
 
 def test_single_labels_where_the_host_searches_nothing() -> None:

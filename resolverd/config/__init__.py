@@ -99,11 +99,11 @@ def _from_file(path: Path, found: list[Mistake]) -> Iterator[Given]:
     nodes = Nodes(path, found)
     for section, at, node in nodes.entries(document.compose(path, found), "the file"):
         if section not in SECTIONS:
-            nodes.wrong(at, mistakes.unknown(section, SECTIONS))
+            nodes.wrong(at, mistakes.unknown(section, SECTIONS, KNOWN))
             continue
         for key, at_key, value in nodes.entries(node, section):
             if key not in SECTIONS[section]:
-                nodes.wrong(at_key, mistakes.unknown(key, SECTIONS[section]))
+                nodes.wrong(at_key, mistakes.unknown(key, SECTIONS[section], KNOWN))
             elif given := nodes.given(f"{section}.{key}", SECTIONS[section][key].check, value):
                 yield given
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from resolverd.errors import UsageError, one_line
@@ -34,8 +34,16 @@ def error(mistakes: Sequence[Mistake]) -> UsageError:
     return UsageError("config", named + counted, mistakes[0].fix if len(mistakes) == 1 else SEE)
 
 
-def unknown(key: str, known: Iterable[str]) -> str:
-    """What is wrong with a key that nobody knows, and which one was probably meant."""
-    names = list(known)
-    near = difflib.get_close_matches(key[:100], names, 1)
-    return f"unknown key {key[:100]}" + (f", did you mean {near[0]}?" if near else f", known are {', '.join(names)}")
+def unknown(key: str, known: Iterable[str], settings: Collection[str] = ()) -> str:
+    """What is wrong with a key that nobody knows, and which one was probably meant.
+
+    ``settings`` are all there are, as ``dns.ttl``: a key that only stands in the wrong place is told the right one.
+    """
+    names, written = list(known), key[:100]
+    meant = written.lower().replace("_", "-")
+    section, _, key = meant.partition(".")
+    if meant in settings:
+        return f"unknown key {written}, write {key} below {section}"
+    near = [meant] if meant in names else [name for name in settings if name.partition(".")[2] == meant]
+    near = near or difflib.get_close_matches(meant, names, 1)
+    return f"unknown key {written}" + (f", did you mean {near[0]}?" if near else f", known are {', '.join(names)}")

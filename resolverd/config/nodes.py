@@ -18,7 +18,8 @@ from resolverd.options import Check
 
 _PREFIX = "tag:yaml.org,2002:"
 _COLLECTIONS = (f"{_PREFIX}seq", f"{_PREFIX}map")
-_CONSTRUCTED = ("bool", "int", "float", "null")
+_CONSTRUCTED = {"bool": "true or false", "int": "a number", "float": "a number", "null": "nothing"}
+"""Plain scalars that are no text, and what they are instead."""
 _TEXT = ("str", "timestamp", "value", "merge")
 """Plain scalars that mean something else to YAML 1.1 than to whoever wrote them."""
 
@@ -97,9 +98,13 @@ class Nodes:
         if len(self.mistakes) != before:
             return None
         try:
-            return check.accept(plain(parts) if isinstance(parts, yaml.Node) else parts)
+            value = plain(parts) if isinstance(parts, yaml.Node) else parts
         except ValueError as error:
-            self.wrong(node, f"{name}: {error}")
+            return self.wrong(node, f"{name}: {error}")
+        try:
+            return check.accept(value)
+        except ValueError as error:
+            self.wrong(node, f"{name}: {_misread(check, node) or error}")
 
     def _record(self, name: str, check: Check, node: yaml.MappingNode) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -119,6 +124,18 @@ def is_null(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.tag == f"{_PREFIX}null"
 
 
+def _misread(check: Check, node: yaml.Node) -> str:
+    """What became of a text that is none to YAML 1.1, such as a namespace ``no``; empty when none was meant."""
+    kind = node.tag.removeprefix(_PREFIX)
+    if not isinstance(node, yaml.ScalarNode) or kind not in _CONSTRUCTED or not node.value:
+        return ""
+    try:
+        check.accept(node.value)
+    except ValueError:
+        return ""
+    return f"YAML takes {node.value[:60]} for {_CONSTRUCTED[kind]}, put it in quotes"
+
+
 def plain(node: yaml.Node) -> Any:
     """What a scalar says; an empty list or mapping for any other node. Raises ValueError."""
     if not isinstance(node, yaml.ScalarNode):
@@ -129,6 +146,9 @@ def plain(node: yaml.Node) -> Any:
     if tag not in _CONSTRUCTED:
         raise ValueError(f"the tag {node.tag} means nothing here")
     try:
-        return yaml.SafeLoader("").construct_object(node)
+        value = yaml.SafeLoader("").construct_object(node)
     except (ValueError, KeyError, IndexError, OverflowError):
         raise ValueError(f"{node.value[:60]!r} is no {tag}") from None
+    if tag == "int" and node.value.lstrip("+") != str(value):  # 010 is 8 to YAML 1.1, and 1:30 is 90
+        raise ValueError(f"YAML takes {node.value[:60]} for {value}, write that or put it in quotes")
+    return value
