@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -106,6 +107,16 @@ def test_more_than_a_hundred_endpoints_make_two_slices(cluster: DemoCluster) -> 
     for index in range(100):
         cluster.create(pod(f"many-{index}"))
     assert [len(raw["endpoints"]) for raw in slices_of(cluster, "web")] in ([100, 3], [3, 100])
+
+
+def test_a_service_of_the_longest_name_has_a_slice_and_pods_of_a_template_their_names(cluster: DemoCluster) -> None:
+    longest = "a" * 63
+    cluster.create(service(longest, selector={"app": "web"}, ports=[{"port": 80}]))
+    (made,) = slices_of(cluster, longest)
+    assert re.fullmatch("a{58}[a-z0-9]{5}", made["metadata"]["name"])
+    named = pod("")
+    named["metadata"] = {"generateName": f"{'b' * 62}-", "namespace": "shop"}
+    assert re.fullmatch("b{58}[a-z0-9]{5}", cluster.create(named)["metadata"]["name"])
 
 
 def test_a_host_name_counts_for_the_service_that_is_its_subdomain(cluster: DemoCluster) -> None:

@@ -8,6 +8,8 @@ from itertools import count
 
 from resolverd.names import Address, Network
 
+_LONGEST_PREFIX = 63 - 5
+
 
 class AddressesInUseError(Exception):
     """The address is not ours to give, or taken."""
@@ -59,8 +61,11 @@ def place(*words: str) -> int:
     return int.from_bytes(sha256("/".join(words).encode()).digest()[:6])
 
 
-def suffix(*words: str) -> str:
-    """Five characters as Kubernetes appends them to generated names: always the same for the same words."""
+def generated_name(prefix: str, *words: str) -> str:
+    """``prefix`` and five characters, as Kubernetes makes names: always the same for the same words.
+
+    63 characters at most, whatever the prefix (SimpleNameGenerator of k8s.io/apiserver).
+    """
     alphabet = "bcdfghjklmnpqrstvwxz2456789"
     digest = sha256("/".join(words).encode()).digest()
-    return "".join(alphabet[octet % len(alphabet)] for octet in digest[:5])
+    return prefix[:_LONGEST_PREFIX] + "".join(alphabet[octet % len(alphabet)] for octet in digest[:5])

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .addresses import suffix
+from .addresses import generated_name
 
 Raw = dict[str, Any]
 
@@ -133,7 +133,7 @@ def _named(raw: Raw, service: Raw, index: int) -> Raw:
         "blockOwnerDeletion": True,
     }
     metadata = {
-        "name": name + suffix(owner["namespace"], owner["name"], str(index)),
+        "name": generated_name(name, owner["namespace"], owner["name"], str(index)),
         "generateName": name,
         "namespace": owner["namespace"],
         "labels": labels,

@@ -17,6 +17,6 @@ def output_of(command: Sequence[str], *, lines: str = "", folder: Path | None = 
     except FileNotFoundError as error:
         raise HostError(command[0], "not found", fix) from error
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
+        said = [line.strip() for line in done.stderr.strip().splitlines() if not line.lstrip().startswith("dmesg(1)")]
         raise HostError(shlex.join(command), said[-1] if said else f"exit code {done.returncode}", fix)
     return done.stdout

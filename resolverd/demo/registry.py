@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from .addresses import suffix
+from .addresses import generated_name
 from .defaults import with_defaults
 from .resources import NAMESPACES, SERVICES, Resource
 from .service_addresses import ServiceAddresses
@@ -113,7 +113,7 @@ class Registry:
             metadata["namespace"] = namespace or own or "default"
         prefix = metadata.get("generateName")
         if not metadata.get("name") and prefix:
-            metadata["name"] = prefix + suffix(prefix, str(self.store.version))
+            metadata["name"] = generated_name(prefix, prefix, str(self.store.version))
         identity = f"{resource.qualified}/{metadata.get('namespace')}/{metadata.get('name')}@{self.store.version}"
         metadata |= {"uid": str(uuid5(NAMESPACE_URL, identity)), "creationTimestamp": now()}
         metadata |= {"generation": 1} if resource.generation else {}
