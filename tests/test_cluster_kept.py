@@ -24,9 +24,10 @@ from watch_soak import known, read_here, service, truth
 from resolverd import followed
 from resolverd.cluster import backoff, follow, keeping, kubeconfig, objects
 from resolverd.cluster.access import Access
+from resolverd.cluster.endpoints import Endpoint, Endpoints
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kept import LONGEST, Kept
-from resolverd.cluster.objects import Endpoint, EndpointPort, EndpointSlice, Namespace, Service, ServicePort
+from resolverd.cluster.objects import EndpointPort, EndpointSlice, Namespace, Service, ServicePort
 from resolverd.cluster.snapshot import Change, Kind, Snapshot, fold
 from resolverd.cluster.written import written
 from resolverd.demo.cluster import DemoCluster
@@ -34,7 +35,9 @@ from resolverd.settings import ClusterSettings
 
 WEB = Service("shop", "web", "ClusterIP", ("10.96.0.7",), False, "", (ServicePort("http", "TCP", 80, "named"),))
 PODS = (Endpoint(("10.244.0.1",), "h", True, False, "web-1"), Endpoint(("fd00::1",), "", False, True, ""))
-SLICE = EndpointSlice("shop", "web-1", "web", PODS, (EndpointPort("http", "TCP", 8080), EndpointPort("", "UDP", None)))
+SLICE = EndpointSlice(
+    "shop", "web-1", "web", Endpoints(PODS), (EndpointPort("http", "TCP", 8080), EndpointPort("", "UDP", None))
+)
 CHANGES = (
     Change(Kind.NAMESPACE, ("", "shop"), Namespace("shop")),
     Change(Kind.SERVICE, WEB.key, WEB),
@@ -74,7 +77,7 @@ ENDPOINTS = st.builds(
 )
 SLICE_PORTS = st.builds(EndpointPort, TEXTS, TEXTS, st.none() | st.integers(0, 65535))
 SLICES = st.builds(
-    EndpointSlice, NAMES, NAMES, TEXTS, st.lists(ENDPOINTS, max_size=3).map(tuple),
+    EndpointSlice, NAMES, NAMES, TEXTS, st.lists(ENDPOINTS, max_size=3).map(Endpoints),
     st.lists(SLICE_PORTS, max_size=2).map(tuple),
 )  # fmt: skip
 

@@ -6,7 +6,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from resolverd.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Service
+from resolverd.cluster.endpoints import Endpoint, Endpoints
+from resolverd.cluster.objects import ClusterObject, EndpointSlice, Service
 from resolverd.cluster.ranges import Seen
 from resolverd.cluster.snapshot import Change, Kind, key_of
 
@@ -22,7 +23,7 @@ def service(*addresses: str) -> Service:
 
 
 def pod(address: str, name: str = "web-1") -> EndpointSlice:
-    return EndpointSlice("shop", "web-x", "web", (Endpoint((address,), "", True, False, name),), ())
+    return EndpointSlice("shop", "web-x", "web", Endpoints([Endpoint((address,), "", True, False, name)]), ())
 
 
 def test_the_blocks_around_services_and_pods() -> None:

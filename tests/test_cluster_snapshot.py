@@ -7,12 +7,13 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolverd.cluster.objects import ClusterObject, Endpoint, EndpointSlice, Namespace, Service, ServicePort
+from resolverd.cluster.endpoints import Endpoint, Endpoints
+from resolverd.cluster.objects import ClusterObject, EndpointSlice, Namespace, Service, ServicePort
 from resolverd.cluster.snapshot import Change, Kind, Snapshot, differing, fold, key_of
 
 SHOP = Namespace("shop")
 WEB = Service("shop", "web", "ClusterIP", ("10.96.0.7",), False, "", (ServicePort("http", "TCP", 80, 8080),))
-WEB_1 = EndpointSlice("shop", "web-1", "web", (Endpoint(("10.244.0.11",), "", True, False, "web-1"),), ())
+WEB_1 = EndpointSlice("shop", "web-1", "web", Endpoints([Endpoint(("10.244.0.11",), "", True, False, "web-1")]), ())
 
 
 def put(kind: Kind, item: ClusterObject) -> Change:
@@ -52,7 +53,7 @@ def test_a_deletion_is_the_last_word_in_its_batch() -> None:
 
 SLICES = st.builds(
     lambda name, service, ready: replace(
-        WEB_1, name=name, service=service, endpoints=(replace(WEB_1.endpoints[0], ready=ready),)
+        WEB_1, name=name, service=service, endpoints=Endpoints([WEB_1.endpoints[0]._replace(ready=ready)])
     ),
     st.sampled_from("abc"),
     st.sampled_from(["web", "api", ""]),

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolverd.cluster.objects import ClusterObject, Endpoint, EndpointPort, EndpointSlice, Service, ServicePort
+from resolverd.cluster.endpoints import Endpoint, Endpoints
+from resolverd.cluster.objects import ClusterObject, EndpointPort, EndpointSlice, Service, ServicePort
 from resolverd.cluster.snapshot import Change, Key, Kind, Snapshot, everything, fold, key_of
 from resolverd.cluster.target import MAX_CANDIDATES, Refusal, Target, TargetIndex
 from resolverd.names import Address
@@ -29,7 +30,7 @@ def endpoint(number: int, *, ready: bool = True, terminating: bool = False, pod:
 
 def slice_of(*endpoints: Endpoint, name: str = "web-a", port: int | None = 8080, service: str = "web") -> EndpointSlice:
     ports = (EndpointPort("http", "TCP", port), EndpointPort("dns", "UDP", 53))
-    return EndpointSlice("shop", name, service, endpoints, ports)
+    return EndpointSlice("shop", name, service, Endpoints(endpoints), ports)
 
 
 def index_of(*objects: ClusterObject) -> TargetIndex:
@@ -58,7 +59,7 @@ def test_slices_may_number_a_named_port_differently() -> None:
 
 
 def test_a_pod_in_the_slices_of_both_families_counts_once() -> None:
-    newer = replace(endpoint(1), addresses=("fd00:244::1",))
+    newer = endpoint(1)._replace(addresses=("fd00:244::1",))
     assert pods(index_of(WEB, slice_of(endpoint(1)), slice_of(newer, name="web-6")).find(WEB_IP, 80)) == ["web-1"]
 
 
@@ -96,7 +97,7 @@ def test_the_ready_first_the_leaving_only_when_there_is_no_other() -> None:
 
 
 def test_of_the_leaving_only_those_that_serve() -> None:
-    deaf = replace(endpoint(1, ready=False, terminating=True), serving=False)
+    deaf = endpoint(1, ready=False, terminating=True)._replace(serving=False)
     assert isinstance(index_of(WEB, slice_of(deaf)).find(WEB_IP, 80), Refusal)
     leaving = endpoint(2, ready=False, terminating=True)
     assert pods(index_of(WEB, slice_of(deaf, leaving)).find(WEB_IP, 80)) == ["web-2"]
@@ -157,20 +158,20 @@ def test_a_pods_own_address_takes_any_port_ready_or_not() -> None:
 
 def test_pods_that_share_an_address_are_told_apart_by_their_ports() -> None:
     here = ("192.0.2.10",)
-    first = slice_of(replace(endpoint(1), addresses=here), name="a", port=9100, service="a")
-    second = slice_of(replace(endpoint(2), addresses=here), name="b", port=9200, service="b")
+    first = slice_of(endpoint(1)._replace(addresses=here), name="a", port=9100, service="a")
+    second = slice_of(endpoint(2)._replace(addresses=here), name="b", port=9200, service="b")
     index = index_of(first, second)
     assert pods(index.find(ip_address("192.0.2.10"), 9200)) == ["web-2", "web-1"]
     assert pods(index.find(ip_address("192.0.2.10"), 9100)) == ["web-1", "web-2"]
 
 
 def test_an_endpoint_cannot_take_a_cluster_ip() -> None:
-    evil = replace(slice_of(replace(endpoint(6), addresses=(str(WEB_IP),)), service="evil"), namespace="evil", name="x")
+    evil = replace(slice_of(endpoint(6)._replace(addresses=(str(WEB_IP),)), service="evil"), namespace="evil", name="x")
     assert index_of(evil, WEB, slice_of(endpoint(1))).find(WEB_IP, 80) == (Target("shop", "web-1", 8080),)
 
 
 def test_thousands_of_pods_are_not_all_handed_out() -> None:
-    many = [replace(endpoint(1), pod=f"web-{n}") for n in range(500)]
+    many = [endpoint(1)._replace(pod=f"web-{n}") for n in range(500)]
     assert len(pods(index_of(WEB, slice_of(*many)).find(WEB_IP, 80, turn=123))) == MAX_CANDIDATES
 
 
@@ -182,7 +183,7 @@ def test_an_echo_wants_something_ready() -> None:
 
 def test_texts_that_are_no_addresses_are_passed_over() -> None:
     odd = replace(WEB, cluster_ips=("nonsense", "fe80::1%eth0", str(WEB_IP)))
-    index = index_of(odd, slice_of(replace(endpoint(1), addresses=("", "10.244.0.1"))))
+    index = index_of(odd, slice_of(endpoint(1)._replace(addresses=("", "10.244.0.1"))))
     assert set(index.owners) == {WEB_IP, POD_1}
     assert pods(index.find(WEB_IP, 80)) == ["web-1"]
 

@@ -14,7 +14,8 @@ from typing import Any, cast
 import pytest
 
 from resolverd.cluster.access import Access
-from resolverd.cluster.objects import Endpoint, EndpointPort, EndpointSlice, Service, ServicePort
+from resolverd.cluster.endpoints import Endpoint, Endpoints
+from resolverd.cluster.objects import EndpointPort, EndpointSlice, Service, ServicePort
 from resolverd.cluster.snapshot import Change, Kind
 from resolverd.cluster.target import Target
 from resolverd.feed import Feed
@@ -25,7 +26,7 @@ from resolverd_tunnel.transport import NoWayError, Stream, Transport, TransportE
 
 WEB = Service("shop", "web", "ClusterIP", ("10.96.0.7",), False, "", (ServicePort("", "TCP", 80, 8080),))
 PODS = tuple(Endpoint((f"10.244.0.{n}",), "", True, False, f"web-{n}") for n in range(1, 6))
-SLICE = EndpointSlice("shop", "web-a", "web", PODS, (EndpointPort("", "TCP", 8080),))
+SLICE = EndpointSlice("shop", "web-a", "web", Endpoints(PODS), (EndpointPort("", "TCP", 8080),))
 CLUSTER = Feed((Change(Kind.SERVICE, WEB.key, WEB), Change(Kind.SLICE, SLICE.key, SLICE)), synced=True, serial=1)
 CLIENT = ip_address("198.18.53.1")
 TO_WEB = Opening(CLIENT, 40000, ip_address("10.96.0.7"), 80)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from sys import intern
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from .endpoints import Endpoint, Endpoints
 
 Raw = Mapping[str, Any]
 T = TypeVar("T")
@@ -32,8 +35,7 @@ class Namespace:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class ServicePort:
+class ServicePort(NamedTuple):
     name: str
     """Empty when unnamed."""
     protocol: str
@@ -66,25 +68,24 @@ class Service:
     def key(self) -> tuple[str, str]:
         return self.namespace, self.name
 
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        """There may be ten thousand: pickled several times faster than a dataclass by itself, and smaller after it."""
+        return _service_of, (
+            self.namespace,
+            self.name,
+            self.type,
+            self.cluster_ips,
+            self.headless,
+            self.external_name,
+            self.ports,
+            self.session_affinity,
+            self.is_cluster_dns,
+            self.affinity_seconds,
+            self.external_addresses,
+        )
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    addresses: tuple[str, ...]
-    hostname: str
-    ready: bool
-    terminating: bool
-    pod: str
-    """Name of the pod behind it, in the slice's namespace; empty when it is no pod."""
-    serving: bool = True
-    """Whether it still answers, also while it terminates (KEP-1672)."""
 
-    def __reduce__(self) -> tuple[type[Endpoint], tuple[Any, ...]]:
-        """There may be a hundred thousand: this pickles them several times faster than a dataclass does by itself."""
-        return Endpoint, (self.addresses, self.hostname, self.ready, self.terminating, self.pod, self.serving)
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointPort:
+class EndpointPort(NamedTuple):
     name: str
     protocol: str
     port: int | None
@@ -97,7 +98,7 @@ class EndpointSlice:
     name: str
     service: str
     """Value of the label ``kubernetes.io/service-name``; empty when there is none."""
-    endpoints: tuple[Endpoint, ...]
+    endpoints: Endpoints
     ports: tuple[EndpointPort, ...]
 
     @property
@@ -107,6 +108,10 @@ class EndpointSlice:
     @property
     def service_key(self) -> tuple[str, str]:
         return self.namespace, self.service
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        """As :class:`Service` does."""
+        return _slice_of, (self.namespace, self.name, self.service, self.endpoints, self.ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,24 @@ class PodList:
 ClusterObject = Namespace | Service | EndpointSlice | Pod | PodList
 
 
+@lru_cache(maxsize=1024)
+def _shared(value: T) -> T:
+    """One object for equal values: most services have the ports of another."""
+    return value
+
+
+def _service_of(namespace: str, name: str, kind: str, *rest: Any) -> Service:
+    cluster_ips, headless, external_name, ports, session_affinity, *more = rest
+    names = intern(namespace), name, intern(kind)
+    return Service(*names, cluster_ips, headless, external_name, _shared(ports), intern(session_affinity), *more)
+
+
+def _slice_of(
+    namespace: str, name: str, service: str, endpoints: Endpoints, ports: tuple[EndpointPort, ...]
+) -> EndpointSlice:
+    return EndpointSlice(intern(namespace), name, service, endpoints, _shared(ports))
+
+
 def parse_namespace(raw: Raw) -> Namespace:
     return Namespace(name=_text(_metadata(raw), "name"))
 
@@ -143,13 +166,13 @@ def parse_service(raw: Raw) -> Service:
     external = kind == "ExternalName"
     headless = not external and addresses[:1] == ("None",)
     return Service(
-        namespace=_text(metadata, "namespace"),
+        namespace=intern(_text(metadata, "namespace")),
         name=_text(metadata, "name"),
         type=intern(kind),
         cluster_ips=() if external or headless else addresses,
         headless=headless,
         external_name=_text(spec, "externalName", "") if external else "",
-        ports=_each(spec, "ports", _service_port),
+        ports=_shared(_each(spec, "ports", _service_port)),
         session_affinity=intern(_text(spec, "sessionAffinity", "None")),
         is_cluster_dns=_mapping(metadata, "labels").get(CLUSTER_DNS_LABEL[0]) == CLUSTER_DNS_LABEL[1],
         affinity_seconds=_affinity_seconds(spec),
@@ -159,13 +182,13 @@ def parse_service(raw: Raw) -> Service:
 
 def parse_endpoint_slice(raw: Raw) -> EndpointSlice:
     metadata = _metadata(raw)
-    namespace = _text(metadata, "namespace")
+    namespace = intern(_text(metadata, "namespace"))
     return EndpointSlice(
         namespace=namespace,
         name=_text(metadata, "name"),
         service=_text(_mapping(metadata, "labels"), SERVICE_NAME_LABEL, ""),
-        endpoints=_each(raw, "endpoints", lambda item: _endpoint(item, namespace)),
-        ports=_each(raw, "ports", _endpoint_port),
+        endpoints=Endpoints(_each(raw, "endpoints", lambda item: _endpoint(item, namespace))),
+        ports=_shared(_each(raw, "ports", _endpoint_port)),
     )
 
 

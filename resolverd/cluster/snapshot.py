@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from .objects import ClusterObject, EndpointSlice, Namespace, Pod, PodList, Service
 
@@ -32,8 +32,7 @@ class Kind(StrEnum):
     """That a list of pods is complete; not a kind of the API."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """An object as it is now; ``object`` None means that it is gone."""
 
     kind: Kind

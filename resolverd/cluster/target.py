@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from resolverd.names import Address, address_of, is_domain
 
-from .objects import Endpoint, EndpointSlice, Service, ServicePort
+from .endpoints import Endpoint
+from .objects import EndpointSlice, Service, ServicePort
 from .snapshot import Key, Snapshot, Touched
 
 MAX_CANDIDATES = 32

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .objects import CLUSTER_DNS_LABEL, SERVICE_NAME_LABEL, ClusterObject, Endpoint, EndpointSlice, Namespace, Service
+from .endpoints import Endpoint
+from .objects import CLUSTER_DNS_LABEL, SERVICE_NAME_LABEL, ClusterObject, EndpointSlice, Namespace, Service
 
 Raw = dict[str, Any]
 

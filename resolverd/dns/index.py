@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from enum import Enum
 from typing import TypeVar
 
+from resolverd.cluster.endpoints import Endpoints
 from resolverd.cluster.objects import EndpointSlice, Pod, Service
 from resolverd.cluster.snapshot import Key, Snapshot, Touched
 from resolverd.names import Address, Network, address_of
@@ -24,6 +26,8 @@ Dependency = Key | str | Address | Everywhere
 Or a pod's (namespace, address), which is no service's key: names have neither two dots nor a colon in them.
 """
 Place = TypeVar("Place")
+_Numbers = dict[int, tuple[Key, ...]]
+"""Who has an address, by its number (:func:`_number`): those take a third of the memory of addresses."""
 
 
 class RecordIndex:
@@ -31,11 +35,12 @@ class RecordIndex:
 
     def __init__(self) -> None:
         self.snapshot = Snapshot()
-        self._services: dict[Address, tuple[Key, ...]] = {}
-        self._slices: dict[Address, tuple[Key, ...]] = {}
+        self._services: _Numbers = {}
+        self._slices: _Numbers = {}
+        self._blocks: Counter[int] = Counter()
+        """Entries of the two by the block of their address."""
         self._pods: dict[Key, tuple[Key, ...]] = {}
         """Pods by namespace and address."""
-        self._sorted: dict[int, list[int]] = {}
 
     def update(self, after: Snapshot, touched: Touched) -> frozenset[Dependency]:
         """Take ``after``, which differs from the present Snapshot in ``touched``; what answers must be forgotten.
@@ -47,20 +52,22 @@ class RecordIndex:
         for key in touched.services:
             old, new = before.services.get(key), after.services.get(key)
             if old is not new:
-                addresses |= _move(self._services, key, _cluster_ips(old), _cluster_ips(new))
+                addresses |= self._move(self._services, key, _cluster_ips(old), _cluster_ips(new))
         for old_slice, new_slice in _changed_slices(before, after, touched):
             key = (old_slice or new_slice or _NOTHING).key
-            addresses |= _move(self._slices, key, _slice_addresses(old_slice), _slice_addresses(new_slice))
+            was, now = _slice_addresses(old_slice), _slice_addresses(new_slice)
+            addresses |= self._move(self._slices, key, was, now)
         changed = touched.namespaces | touched.services | self._update_pods(before, after, touched)
         if not addresses:
             return changed
-        self._sorted.clear()
         return frozenset({*changed, *addresses, Everywhere.ADDRESSES})
 
     def _update_pods(self, before: Snapshot, after: Snapshot, touched: Touched) -> frozenset[Dependency]:
         changed: set[Key] = set()
         for key in touched.pods:
-            changed |= _move(self._pods, key, _pod_place(before.pods.get(key)), _pod_place(after.pods.get(key)))
+            was, now = _pod_place(before.pods.get(key)), _pod_place(after.pods.get(key))
+            _move(self._pods, key, was, now)
+            changed |= was | now
         return frozenset(changed)
 
     def has_pod(self, namespace: str, address: str) -> bool:
@@ -69,25 +76,47 @@ class RecordIndex:
 
     def service_with(self, address: Address) -> Key | None:
         """The service that has ``address`` as a cluster IP; the first by name when two claim it."""
-        return min(self._services.get(address, ()), default=None)
+        return min(self._services.get(_number(address), ()), default=None)
 
     def slices_with(self, address: Address) -> Iterator[EndpointSlice]:
         """Slices of services that list ``address`` as ready, in the order of their names."""
-        for key in sorted(self._slices.get(address, ())):
+        for key in sorted(self._slices.get(_number(address), ())):
             yield self.snapshot.slices[key]
 
     def has_address_in(self, network: Network) -> bool:
         """Whether any address inside ``network`` has a name."""
-        ordered = self._sorted.get(network.version)
-        if ordered is None:
-            known = {*self._services, *self._slices}
-            ordered = sorted(int(address) for address in known if address.version == network.version)
-            self._sorted[network.version] = ordered
-        place = bisect_left(ordered, int(network.network_address))
-        return place < len(ordered) and ordered[place] <= int(network.broadcast_address)
+        size, bits = network.max_prefixlen - network.prefixlen, _BLOCK[network.version]
+        first = _number(network.network_address)
+        if size < bits:
+            return any(one in self._services or one in self._slices for one in range(first, first + (1 << size)))
+        start, end = first >> bits, (first >> bits) + (1 << size - bits)
+        return start in self._blocks or any(start <= block < end for block in self._blocks)
+
+    def _move(self, table: _Numbers, owner: Key, before: set[Address], after: set[Address]) -> set[Address]:
+        """:func:`_move` for addresses, which are counted by their blocks, too."""
+        was, now = ({_number(address): address.version for address in each} for each in (before, after))
+        for number, version in was.items():
+            if number not in now and table[number] == (owner,):
+                block = number >> _BLOCK[version]
+                self._blocks[block] -= 1
+                if not self._blocks[block]:
+                    del self._blocks[block]
+        for number, version in now.items():
+            if number not in table:
+                self._blocks[number >> _BLOCK[version]] += 1
+        _move(table, owner, was.keys(), now.keys())
+        return before | after
 
 
-_NOTHING = EndpointSlice("", "", "", (), ())
+_NOTHING = EndpointSlice("", "", "", Endpoints(), ())
+_V6 = 1 << 128
+"""IPv4 addresses are smaller numbers than this, IPv6 addresses are given larger ones."""
+_BLOCK = {4: 8, 6: 16}
+"""Bits that the addresses of a block differ in: a cluster has few blocks, and is searched by them for inner nodes."""
+
+
+def _number(address: Address) -> int:
+    return int(address) + (0 if address.version == 4 else _V6)
 
 
 def plain_address(text: str) -> Address | None:
@@ -129,14 +158,16 @@ def _pod_place(pod: Pod | None) -> set[Key]:
     return {(pod.namespace, pod.address)} if pod and pod.address else set()
 
 
-def _move(table: dict[Place, tuple[Key, ...]], owner: Key, before: set[Place], after: set[Place]) -> set[Place]:
-    """Let ``owner`` have ``after`` instead of ``before``; returns both, since names and readiness may differ too."""
+def _move(
+    table: dict[Place, tuple[Key, ...]], owner: Key, before: AbstractSet[Place], after: AbstractSet[Place]
+) -> None:
+    """Let ``owner`` have ``after`` instead of ``before``."""
     for place in before - after:
         kept = tuple(key for key in table[place] if key != owner)
         if kept:
             table[place] = kept
         else:
             del table[place]
+    alone = (owner,)
     for place in after - before:
-        table[place] = (*table.get(place, ()), owner)
-    return before | after
+        table[place] = (*table[place], owner) if place in table else alone

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from resolverd.cluster.objects import Endpoint, EndpointPort, Service, ServicePort
+from resolverd.cluster.endpoints import Endpoint
+from resolverd.cluster.objects import EndpointPort, Service, ServicePort
 from resolverd.cluster.snapshot import Key
 from resolverd.names import Address, fold
 
