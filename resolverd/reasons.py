@@ -55,9 +55,9 @@ def reason(decision: Decision, decider: Decider) -> str:
         case RuleKind.EXCLUDED_NAME:
             return "dns.excludes has exactly this name"
         case RuleKind.EXCLUDE_SUFFIX:
-            return f"it ends in {rule.text}, and no rule as specific gives it to the cluster"
+            return f"it ends in {rule.text}, which dns.exclude-suffixes keeps from the cluster"
         case RuleKind.INCLUDE_SUFFIX:
-            return f"it ends in {rule.text}, which you gave to the cluster"
+            return f"it ends in {rule.text}, which dns.include-suffixes gives to the cluster"
         case RuleKind.CLUSTER_DOMAIN:
             return f"it ends in {rule.text}, the cluster's own domain"
         case RuleKind.SVC:
@@ -151,12 +151,14 @@ def _because(other: Rule, winner: Rule) -> str:
     if _is_clusters(other) and _is_clusters(winner):
         return ""
     if winner.kind is RuleKind.MAPPING:
-        return "a mapping is above it"
-    if winner.kind in (RuleKind.WPAD, RuleKind.EXCLUDED_NAME):
-        return "a whole name is above a suffix"
+        return "a mapping beats every other rule"
+    if winner.kind is RuleKind.WPAD:
+        return "wpad names are never the cluster's"
+    if winner.kind is RuleKind.EXCLUDED_NAME:
+        return "a rule for this very name beats one for a suffix"
     if other.length < winner.length:
-        return "it is shorter"
-    return f"the {'include' if winner.kind is RuleKind.INCLUDE_SUFFIX else 'exclude'} is as long, and is above it"
+        return "the longer match wins"
+    return f"of two as long, the {'include' if winner.kind is RuleKind.INCLUDE_SUFFIX else 'exclude'} wins"
 
 
 def _is_clusters(rule: Rule) -> bool:

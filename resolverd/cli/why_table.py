@@ -12,10 +12,11 @@ from resolverd.errors import one_line
 WIDTH = 80
 INDENT = 11
 
+_NORMAL = "normal-resolver"
 _VERDICTS = {
     "resolverd": "the cluster's, resolverd answers it",
-    "cluster-dns": "the cluster's, its DNS service is asked",
-    "normal-resolver": "not the cluster's, your usual resolver answers it",
+    "cluster-dns": "the cluster's, resolverd asks its DNS service",
+    _NORMAL: "not the cluster's, your usual resolver answers it",
 }
 _RULES = {
     "mapping": "mapping of {text}",
@@ -55,10 +56,11 @@ def decided(document: dict[str, Any]) -> Iterator[str]:
         yield from _row("From", rule["origin"])
     yield from _row("Why", document["reason"] + (f" ({document['withheld']})" if document["withheld"] else ""))
     for number, other in enumerate(document["overruled"]):
-        because = f"{_named(other)} ({other['origin']}): {other['because']}"
-        yield from _row("" if number else "Overruled", because)
-    if document["still"]:
-        yield from _row("Still", " ".join(document["still"]))
+        named = _named(other)
+        origin = "" if other["origin"] == named else f" ({other['origin']})"
+        yield from _row("" if number else "Overruled", f"{named}{origin}: {other['because']}")
+    if still := document["still"]:
+        yield from _row("Still", f"{' '.join(still)} {'are' if len(still) > 1 else 'is'} the cluster's")
     if len(document["searched"]) > 1:
         yield from _row("Tried", ", then ".join(document["searched"]))
 
@@ -70,7 +72,8 @@ def _named(rule: dict[str, str]) -> str:
 def _host(document: dict[str, Any], colour: bool) -> Iterator[str]:
     intended, answer, lookup = document["host"]["intended"], document.get("answer"), document.get("lookup")
     to = f"{intended['link'] or 'our server'}, server {', '.join(intended['servers'])}" if intended["ours"] else ""
-    yield from _row("Host asks", f"{to}: {intended['because']}" if to else f"not us: {intended['because']}")
+    on = "; that server asks your usual resolver" if to and document["answered-by"] == _NORMAL else ""
+    yield from _row("Host asks", f"{to}: {intended['because']}{on}" if to else f"not us: {intended['because']}")
     if answer is not None:
         said = ", ".join((*answer["aliases"], *answer["addresses"])) or answer["rcode"]
         yield from _row("Answer", f"{said}, says our server" if answer["rcode"] != "none" else answer["error"])
