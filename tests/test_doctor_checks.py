@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,11 @@ FAULTS: dict[str, list[Facts]] = {
     "file-descriptors": [host(most_files=256)],
     "system-clock": [host(now=NOW - 1000)],
     "proxy": [host(proxy="http://proxy.corp.example:3128")],
-    "suffix-list": [host(suffix_list="", suffix_list_day=""), host(suffix_list_day="2019-12-21")],
+    "suffix-list": [
+        host(suffix_list="", suffix_list_day=""),
+        host(suffix_list_day="2019-12-21"),
+        settings(host(suffix_list="", suffix_list_day=""), dns=DnsSettings(suffix_list="/none.dat")),
+    ],
     "bus": [resolver(bus="Connection refused", is_running=False)],
     "resolved-running": [resolver(is_running=False, is_used=False, nameservers=(ip_address("9.9.9.9"),))],
     "resolved-used": [resolver(is_used=False, owner="names 9.9.9.9", nameservers=(ip_address("9.9.9.9"),))],
@@ -209,6 +214,12 @@ def test_a_fault_is_named_and_nothing_else(name: str, facts: Facts) -> None:
     assert finding.id == name
     assert finding.verdict.detail
     assert finding.verdict.fix
+
+
+def test_the_age_of_the_public_suffix_list_is_said() -> None:
+    (said,) = [finding.verdict for finding in judge(HEALTHY) if finding.id == "suffix-list"]
+    days = (datetime.fromtimestamp(NOW, UTC).date() - date(2026, 12, 1)).days
+    assert said.detail == f"{max(0, days)} days old: /usr/share/list.dat of 2026-12-01"
 
 
 FINE: dict[str, Callable[[], Facts]] = {

@@ -18,7 +18,8 @@ from tls_front import Authority
 from resolverd.doctor import expiry, gather, look_daemon, look_host, look_kubeconfig, look_resolver
 from resolverd.doctor.facts import Part, Running, Tun
 from resolverd.errors import HostError
-from resolverd.settings import ClusterSettings, Settings
+from resolverd.settings import ClusterSettings, DnsSettings, Settings
+from resolverd_platform import suffix_list
 from resolverd_platform.command import Finished
 from resolverd_platform.dbus import Call, NoBusError
 
@@ -116,6 +117,12 @@ async def test_a_host_is_read_from_its_tables(tmp_path: Path) -> None:
     assert (facts.may_administer, facts.tun, facts.inotify_watches) == (True, Tun.MISSING, 1000)
     assert facts.inotify_instances is None
     assert facts.suffix_list_day > "2026"
+    for name, expected in (("own.dat", "2024-05-06"), ("absent.dat", "")):
+        if expected:
+            (tmp_path / name).write_text(f"// VERSION: {expected}\n{suffix_list.BEGIN}\nrs\n{suffix_list.END}\n")
+        own = Settings(dns=DnsSettings(suffix_list=str(tmp_path / name)))
+        found = await look_host.look(own, "cluster.local", run, tmp_path)
+        assert (found.suffix_list_day, bool(found.suffix_list)) == (expected, bool(expected))
 
     async def refused(*_: str) -> Finished:
         raise HostError("nft", "it may not be run")

@@ -77,8 +77,7 @@ def load(choice: str = "auto", candidates: Sequence[Path] | None = None) -> Publ
             return _parse(ListFile(path, _day(path)))
         except (OSError, ValueError) as error:
             raise UsageError("dns.suffix-list", f"{path}: {error}", "name a public_suffix_list.dat") from error
-    found = _dated(known_files() if candidates is None else candidates)
-    for source in sorted(found, key=lambda each: each.dated, reverse=True):
+    for source in _newest_first(known_files() if candidates is None else candidates):
         with suppress(OSError, ValueError):
             return _parse(source)
     raise HostError("public suffix list", "there is none on this machine", "pip install publicsuffixlist")
@@ -90,9 +89,22 @@ def known_files() -> tuple[Path, ...]:
     return (SYSTEM, *(Path(spec.origin).parent / _FILE for spec in specs if spec and spec.origin), BUNDLED)
 
 
+def chosen(choice: str = "auto") -> ListFile | None:
+    """The file that :func:`load` goes by, without its parser; None: there is none, or ``choice`` is no list."""
+    for source in _newest_first(known_files() if choice == "auto" else [Path(choice).expanduser()]):
+        with suppress(OSError, ValueError):
+            icann_rules(source.path.read_text(encoding="utf-8"))
+            return source
+    return None
+
+
 def newest(candidates: Iterable[Path]) -> ListFile | None:
     """The newest readable list; of equally old ones the first."""
     return max(_dated(candidates), key=lambda each: each.dated, default=None)
+
+
+def _newest_first(candidates: Iterable[Path]) -> list[ListFile]:
+    return sorted(_dated(candidates), key=lambda each: each.dated, reverse=True)
 
 
 def _dated(candidates: Iterable[Path]) -> Iterator[ListFile]:

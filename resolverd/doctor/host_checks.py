@@ -132,15 +132,19 @@ def firewall(facts: Facts) -> Verdict:
 
 def suffix_list(facts: Facts) -> Verdict:
     host = facts.host
+    named = facts.config.settings.dns.suffix_list
+    if not host.suffix_list and named != "auto":
+        return failed(f"dns.suffix-list names {named}, which is no such list", "set it to a public_suffix_list.dat")
     if not host.suffix_list:
         return failed("there is no public suffix list on this machine", "pip install publicsuffixlist")
-    age = (datetime.fromtimestamp(host.now, UTC).date() - date.fromisoformat(host.suffix_list_day)).days
+    day, today = date.fromisoformat(host.suffix_list_day), datetime.fromtimestamp(host.now, UTC).date()
+    age = max(0, (today - day).days)
     if age > OLD_LIST:
         return failed(
-            f"{host.suffix_list} is of {host.suffix_list_day}: a namespace may take a newer top-level domain's name",
+            f"{host.suffix_list} is {age} days old: a namespace may take a newer top-level domain's name",
             "pip install --upgrade publicsuffixlist",
         )
-    return ok(f"of {host.suffix_list_day}")
+    return ok(f"{age} days old: {host.suffix_list} of {host.suffix_list_day}")
 
 
 def _moment(seconds: float) -> str:

@@ -35,7 +35,7 @@ async def look(settings: Settings, domain: str, run: Runner | None = None, root:
 
     sys_fs = root / "proc" / "sys" / "fs" / "inotify"
     most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    dated = suffix_list.newest(suffix_list.known_files())
+    dated = suffix_list.chosen(settings.dns.suffix_list)
     return HostFacts(
         system=sys.platform,
         is_root=os.geteuid() == 0,
