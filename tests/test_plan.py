@@ -93,6 +93,20 @@ def test_why_a_namespace_is_withheld(namespace: str, reason: Reason, detail: str
     assert namespace not in made.dns.routing
 
 
+SPECIAL = (
+    *("local", "localhost", "test", "invalid", "example", "onion", "alt", "internal", "home.arpa", "arpa"),
+    *("home", "lan", "corp"),
+)
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_what_is_reserved_is_nobodys_to_take(name: str) -> None:
+    if "." not in name:
+        assert withheld(make("default", name)) == {name: "special-use"}
+    assert withheld(make("default", facts=replace(FACTS, domain=name)))[name] == "special-use"
+    assert {*SPECIAL} == SPECIAL_USE
+
+
 def test_what_still_works_of_a_withheld_namespace() -> None:
     (item,) = make("dev", facts=replace(FACTS, namespace="dev")).withheld
     assert item.still == ("NAME.dev.svc.cluster.local", "NAME.dev.svc", "NAME")

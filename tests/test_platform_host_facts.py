@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
 from resolverd.host import Subnet
+from resolverd_platform import host_facts
 from resolverd_platform.host_facts import HostFacts, read
 
 ROUTE = """\
@@ -45,6 +47,19 @@ def host(tmp_path: Path) -> tuple[Path, Path]:
         "nameserver fe80::53%eth0\nnameserver 192.168.1.1\nnameserver nonsense\nnameserver\noptions edns0\n"
     )
     return resolv_conf, tmp_path
+
+
+def test_whether_resolved_wrote_the_search_domains(host: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    resolv_conf, proc_net = host
+    by_hand = read("resolverd0", resolv_conf, proc_net)
+    assert by_hand.search_of_its_own == ("corp.example", "lan")
+    stub = proc_net / "resolve" / "stub-resolv.conf"
+    stub.parent.mkdir()
+    resolv_conf.rename(stub)
+    resolv_conf.symlink_to("resolve/stub-resolv.conf")
+    monkeypatch.setattr(host_facts, "RESOLVED_FILES", (Path(os.path.realpath(stub.parent)),))
+    linked = read("resolverd0", resolv_conf, proc_net)
+    assert (linked.search, linked.search_of_its_own) == (by_hand.search, ())
 
 
 def test_everything_there_is_but_our_own_link(host: tuple[Path, Path]) -> None:

@@ -97,6 +97,18 @@ async def test_a_link_that_resolved_does_not_come_to_know_is_named() -> None:
 
 
 @pytest.mark.parametrize("link", [LINK, "absent0", ""])
+async def test_search_domains_of_the_file_count_before_resolved_has_read_it(link: str) -> None:
+    bus = ResolvedDouble(link={"Domains": [(0, "corp.example", False)], "DNS": []})
+    by_hand = HostFacts(search=("office", "corp.example"))
+    for facts, expected in (
+        (by_hand, ("corp.example", "office")),
+        (replace(by_hand, is_search_resolveds=True), ("corp.example",)),
+    ):
+        found = await ResolvedBackend(link, bus, facts=lambda _, facts=facts: facts).capabilities()
+        assert found.host_search == expected
+
+
+@pytest.mark.parametrize("link", [LINK, "absent0", ""])
 async def test_what_is_host_wide_is_not_ours_even_without_a_link(link: str) -> None:
     domains = [(0, "Corp.Example.", False), (0, "vpn.example", True), (1, "cluster.local", True)]
     servers = [(0, 2, b"\x09\x09\x09\x09"), (1, 2, b"\xc6\x12\x35\x01")]

@@ -5,6 +5,7 @@ Read from /etc/resolv.conf and /proc/net; on a system that has neither there is 
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from resolverd.host import Subnet
 from resolverd.names import Address, Network, fold
 
 RESOLV_CONF = Path("/etc/resolv.conf")
+RESOLVED_FILES = (Path("/run/systemd/resolve"), Path("/usr/lib/systemd"), Path("/lib/systemd"))
+"""Where systemd-resolved has the files that /etc/resolv.conf may be a link to."""
 PROC_NET = Path("/proc/net")
 _UP, _GATEWAY, _REJECT, _LOCAL = 0x1, 0x2, 0x200, 0x80000000
 """Flags of <linux/route.h> and <linux/ipv6_route.h>."""
@@ -24,9 +27,16 @@ _UP, _GATEWAY, _REJECT, _LOCAL = 0x1, 0x2, 0x200, 0x80000000
 @dataclass(frozen=True, slots=True)
 class HostFacts:
     search: tuple[str, ...] = ()
+    is_search_resolveds: bool = False
+    """Whether systemd-resolved wrote the file those are from: then they are all links', our own included."""
     nameservers: tuple[Address, ...] = ()
     gateways: tuple[Address, ...] = ()
     subnets: tuple[Subnet, ...] = ()
+
+    @property
+    def search_of_its_own(self) -> tuple[str, ...]:
+        """What a file that systemd-resolved did not write has; it reads such a file itself, but only when it is asked."""
+        return () if self.is_search_resolveds else self.search
 
 
 class _Route(NamedTuple):
@@ -45,6 +55,7 @@ def read(own_link: str, resolv_conf: Path = RESOLV_CONF, proc_net: Path = PROC_N
     ]
     return HostFacts(
         search=search,
+        is_search_resolveds=Path(os.path.realpath(resolv_conf)).parent in RESOLVED_FILES,
         nameservers=nameservers,
         gateways=tuple(dict.fromkeys(r.gateway for r in routes if r.gateway is not None and not r.network.prefixlen)),
         subnets=tuple(

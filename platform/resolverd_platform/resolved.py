@@ -74,12 +74,13 @@ class ResolvedBackend:
         (properties,) = await self._call(properties_of(PATH, MANAGER))
         own, facts = _index_of(self._link) or _NO_LINK, self._facts(self._link)
         entries = resolved_wire.domain_entries(properties)
+        host_wide = (name for index, name, routing in entries if not index and not routing)
         self._elsewhere = elsewhere = resolved_wire.servers_elsewhere(properties.get("DNS", ()), own)
         return Capabilities(
             backend=self.name,
             bus=self._bus.library,
             domain_limit=await self._domain_limit(),
-            host_search=tuple(name for index, name, routing in entries if not index and not routing),
+            host_search=tuple(dict.fromkeys((*host_wide, *facts.search_of_its_own))),
             other_links=other_links(entries, own),
             nameservers=tuple(dict.fromkeys((*(server.address for server in elsewhere), *facts.nameservers))),
             gateways=facts.gateways,
