@@ -35,7 +35,7 @@ class HostFacts:
 
     @property
     def search_of_its_own(self) -> tuple[str, ...]:
-        """What a file has that systemd-resolved did not write; it reads such a file itself, but not before it is asked."""
+        """What a file has that systemd-resolved did not write; it reads such a file only when it is asked."""
         return () if self.is_search_resolveds else self.search
 
 
