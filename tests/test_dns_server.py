@@ -16,6 +16,7 @@ from dns_cluster import SERIAL, put, service
 from dns_wire import MANY, WEB, Reply, opt, query, read, responder
 from fakes import eventually
 
+from resolverd.dns import holds_client
 from resolverd.dns.burst import PlainBurst, burst_of
 from resolverd.dns.dispatch import Dispatcher
 from resolverd.dns.holds_client import HoldsClient
@@ -310,6 +311,48 @@ class TestHolds:
             assert here.tunnel.asked == [["10.96.0.7"]]
             await here.udp(query("web.shop"))
             assert len(here.tunnel.asked) == 1
+
+    async def test_an_answer_waits_for_a_tunnel_that_comes_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(holds_client, "PATIENCE", 3 * GUARD)
+        async with serving(holds=True) as here:
+            assert here.tunnel
+            here.tunnel.answers = False
+            with here.client() as end:
+                end.send(query("web.shop", number=1))
+                await eventually(lambda: bool(here.tunnel and here.tunnel.numbers))
+                with pytest.raises(BlockingIOError):
+                    end.recv(512)
+                here.tunnel.reply(0)
+                here.tunnel.reply(here.tunnel.numbers[0])
+                assert (await here.received(end)).number == 1
+
+    async def test_nobody_waits_for_what_is_routed_already(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(holds_client, "PATIENCE", 3 * GUARD)
+        monkeypatch.setattr(holds_client, "HELD", 0.0)
+        async with serving(holds=True) as here:
+            assert here.tunnel
+            await here.udp(query("web.shop"))
+            here.tunnel.answers = False
+            await here.udp(query("web.shop"))
+            here.tunnel.reply(0)
+            await eventually(lambda: len(here.responder.memo) == 0)
+            await here.udp(query("web.shop"))
+            assert here.tunnel.asked == [["10.96.0.7"]] * 2
+
+    async def test_a_route_may_have_ended_after_a_while(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(holds_client, "HELD", 0.0)
+        monkeypatch.setattr(holds_client, "ROUTED", 0.0)
+        async with serving(holds=True) as here:
+            assert here.tunnel
+            await here.udp(query("web.shop"))
+            here.tunnel.answers = False
+            with here.client() as end:
+                end.send(query("web.shop", number=1))
+                await eventually(lambda: len(here.tunnel.numbers if here.tunnel else ()) == 2)
+                with pytest.raises(BlockingIOError):
+                    end.recv(512)
+                here.tunnel.reply(here.tunnel.numbers[1])
+                assert (await here.received(end)).number == 1
 
     async def test_large_answers_take_several_requests(self) -> None:
         async with serving(holds=True) as here:

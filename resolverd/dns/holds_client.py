@@ -1,7 +1,9 @@
 """Asking the tunnel process to route addresses before an answer with them leaves, and remembering what it has.
 
-Nobody waits long: a tunnel that does not answer delays an answer by ``PATIENCE`` once, and is then left alone for
-``PAUSE``. ``BEGUN_ANEW`` says that the tunnel process began anew and routes nothing.
+An answer whose addresses have no routes yet waits for them, for ``PATIENCE`` at most: as long as a tunnel process that
+has died takes to come back. One that still does not answer is then left alone for ``PAUSE``. Addresses that are known
+to have routes are asked for again now and then, and nobody waits for that. ``BEGUN_ANEW`` says that the tunnel process
+began anew and knows of no requests.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from resolverd.names import Address
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 0.05
-"""Seconds that an answer waits for its routes."""
+PATIENCE = 0.7
+"""Seconds that an answer waits for its routes; systemd-resolved asks again after 0.75."""
 HELD = 60.0
 """Seconds after which an address is asked for again, so that unused routes can end on the other side."""
+ROUTED = 240.0
+"""Seconds that a route is there for sure, whatever became of the tunnel process; it keeps them for longer."""
 PAUSE = 1.0
 """Seconds without asking again for what was not routed in time."""
 MAX_REMEMBERED = 100_000
@@ -48,6 +52,9 @@ class HoldsClient:
         self._on_forgotten = on_forgotten
         self._loop = asyncio.get_running_loop()
         self._until: dict[Address, float] = {}
+        """When each address is asked for again."""
+        self._routed: dict[Address, float] = {}
+        """Until when each has its route."""
         self._waiting: dict[tuple[Address, ...], _Waiting] = {}
         self._by_number: dict[int, _Waiting] = {}
         # Not from 1: replies to a DNS process that died are still in the socket, and must fit no request of ours.
@@ -55,7 +62,7 @@ class HoldsClient:
         self._loop.add_reader(end, self._drain)
 
     def fresh_until(self, addresses: tuple[Address, ...]) -> float:
-        """Until when, on the loop's clock, all of ``addresses`` are known to be routed; 0 when one is not."""
+        """Until when, on the loop's clock, none of ``addresses`` needs asking for; 0 when one does."""
         return min((self._until.get(address, 0.0) for address in addresses), default=float("inf"))
 
     def ask(self, addresses: tuple[Address, ...], callback: Callable[[], None]) -> None:
@@ -65,15 +72,17 @@ class HoldsClient:
         if not missing:
             callback()
             return
-        waiting = self._waiting.get(missing)
+        if all(self._routed.get(address, 0.0) > now for address in missing):
+            self._remember(missing, PAUSE)
+            if missing not in self._waiting:
+                self._begin(missing)
+            callback()
+            return
+        waiting = self._waiting.get(missing) or self._begin(missing)
         if waiting is None:
-            waiting = _Waiting(missing)
-            if not self._send(waiting):
-                self._remember(missing, PAUSE)
-                callback()
-                return
-            waiting.timer = self._loop.call_later(PATIENCE, self._give_up, waiting)
-            self._waiting[missing] = waiting
+            self._remember(missing, PAUSE)
+            callback()
+            return
         waiting.callbacks.append(callback)
 
     def close(self) -> None:
@@ -82,6 +91,15 @@ class HoldsClient:
         self._socket.close()
         for waiting in list(self._waiting.values()):
             self._release(waiting)
+
+    def _begin(self, addresses: tuple[Address, ...]) -> _Waiting | None:
+        """Ask for ``addresses``; None when the other side takes no request."""
+        waiting = _Waiting(addresses)
+        if not self._send(waiting):
+            return None
+        waiting.timer = self._loop.call_later(PATIENCE, self._give_up, waiting)
+        self._waiting[addresses] = waiting
+        return waiting
 
     def _send(self, waiting: _Waiting) -> bool:
         """Send the requests; False when the other side does not take them."""
@@ -117,7 +135,7 @@ class HoldsClient:
 
     def _on_reply(self, number: int) -> None:
         if number == BEGUN_ANEW:
-            self._until.clear()
+            self._until.clear()  # and not _routed: the device outlives its process, and so do the routes
             self._on_forgotten()
             return
         waiting = self._by_number.pop(number, None)
@@ -126,6 +144,7 @@ class HoldsClient:
         waiting.open.discard(number)
         if not waiting.open:
             self._remember(waiting.addresses, HELD)
+            self._routed.update(dict.fromkeys(waiting.addresses, self._loop.time() + ROUTED))
             self._release(waiting)
 
     def _give_up(self, waiting: _Waiting) -> None:
@@ -151,5 +170,6 @@ class HoldsClient:
     def _remember(self, addresses: tuple[Address, ...], seconds: float) -> None:
         if len(self._until) + len(addresses) > MAX_REMEMBERED:
             self._until.clear()
+            self._routed.clear()
         until = self._loop.time() + seconds
         self._until.update(dict.fromkeys(addresses, until))
