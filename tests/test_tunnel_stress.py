@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from bad_way import bad_way
 from commands import shell
 from fakes import eventually
-from tunnel_rig import Rig, rig
+from tunnel_rig import NAME, Rig, rig
 
-from resolverd.feed import Ask
+from resolverd.cluster.access import Access
+from resolverd.feed import Ask, Reach
 
 pytestmark = [pytest.mark.staged, pytest.mark.timeout(1200 if "RESOLVERD_STRESS" in os.environ else 120)]
 
@@ -23,7 +25,6 @@ FULL = "RESOLVERD_STRESS" in os.environ
 SIZE = (1024 if FULL else 64) * 2**20
 PARALLEL = 2000 if FULL else 200
 SEQUENTIAL = 20_000 if FULL else 300
-LOSSY = "nft add table inet way; nft add chain inet way in '{ type filter hook input priority 0; }'"
 
 
 @pytest.fixture
@@ -122,25 +123,40 @@ async def _stands_still(tunnel: Rig) -> None:
         await asyncio.sleep(0.1)
 
 
-async def test_on_a_way_that_loses_every_twentieth_packet_everything_arrives(tunnel: Rig) -> None:
-    host = str(await tunnel.address("echo"))
-    port = int(tunnel.cluster.server.rpartition(":")[2])
-    rules = [
-        f"nft add rule inet way in tcp {way} {port} numgen random mod 100 \\< 5 drop" for way in ("dport", "sport")
-    ]
-    assert (await shell("; ".join((LOSSY, *rules)))).err == ""
-    try:
-        sent = os.urandom(2 * 2**20)
+async def sent_and_got_back(host: str, sent: bytes) -> bool:
+    reader, writer = await asyncio.open_connection(host, 7)
+    writer.write(sent)
+    back = await reader.readexactly(len(sent))
+    writer.close()
+    await writer.wait_closed()
+    return back == sent
 
-        async def one() -> bool:
-            reader, writer = await asyncio.open_connection(host, 7)
-            writer.write(sent)
-            back = await reader.readexactly(len(sent))
-            writer.close()
-            await writer.wait_closed()
-            return back == sent
 
+@pytest.mark.parametrize("fault", ["lost", "overtaken"])
+async def test_a_bad_way_to_the_api_server_does_no_harm(tunnel: Rig, fault: str) -> None:
+    host, web = str(await tunnel.address("echo")), await tunnel.address("web")
+    async with bad_way(int(tunnel.cluster.server.rpartition(":")[2]), **{fault: 0.05}) as way:
+        await tunnel.channel.send(Reach(Access(way.url)))
+        sent = os.urandom(2**20)
         async with asyncio.timeout(100):
-            assert all(await asyncio.gather(*(one() for _ in range(4))))
+            assert all(await asyncio.gather(*(sent_and_got_back(host, sent) for _ in range(4))))
+            await asyncio.gather(*(echo_once(host, b"number %d" % n) for n in range(100)))
+        done = await shell(f"curl -sS http://{web}/bytes/{2**22} | sha256sum")
+        assert done.out.split()[0] == expected(2**22)
+        assert way.happened[fault] > way.happened["carried"] / 25
+        assert tunnel.values.get("refused", []) == []
+
+
+@pytest.mark.parametrize("where", ["iifname", "oifname"])
+async def test_a_host_that_loses_every_twentieth_packet_gets_everything(tunnel: Rig, where: str) -> None:
+    """On the device itself: what a full queue drops, for example."""
+    host = str(await tunnel.address("echo"))
+    hook = "input" if where == "iifname" else "output"
+    rules = f"type filter hook {hook} priority 0; {where} {NAME} numgen random mod 100 < 5 counter drop;"
+    assert (await shell(f"nft 'table inet way {{ chain in {{ {rules} }}; }}'")).err == ""
+    try:
+        sent = os.urandom(2**20)
+        async with asyncio.timeout(100):
+            assert all(await asyncio.gather(*(sent_and_got_back(host, sent) for _ in range(8))))
     finally:
         await shell("nft delete table inet way")
