@@ -109,6 +109,7 @@ def test_who_is_ready_counts_although_it_terminates() -> None:  # publishNotRead
 
 
 OUTSIDE = ip_address("203.0.113.9")
+OVER_UDP = replace(slice_of(endpoint(1)), ports=(EndpointPort("http", "UDP", 8080),))
 BALANCED = replace(WEB, external_addresses=(str(OUTSIDE),))
 
 
@@ -136,6 +137,7 @@ def test_an_address_from_outside_takes_nothing_from_the_cluster() -> None:
         ((WEB,), 81, "service shop/web has no TCP port 81", True),
         ((WEB,), 80, "are not ready, or there are none", True),
         ((WEB, slice_of(endpoint(1), port=None)), 80, "are not ready, or there are none", True),
+        ((WEB, OVER_UDP), 80, "are not ready, or there are none", True),
         ((WEB, slice_of(endpoint(1, pod=""))), 80, "are no pods", True),
         ((WEB, slice_of(endpoint(1, pod="../secrets"))), 80, "are no pods", True),
         ((WEB, slice_of(endpoint(1))), 53, "are not ready, or there are none", True),
@@ -163,6 +165,8 @@ def test_pods_that_share_an_address_are_told_apart_by_their_ports() -> None:
     index = index_of(first, second)
     assert pods(index.find(ip_address("192.0.2.10"), 9200)) == ["web-2", "web-1"]
     assert pods(index.find(ip_address("192.0.2.10"), 9100)) == ["web-1", "web-2"]
+    unready = slice_of(endpoint(1, ready=False)._replace(addresses=here), name="a", port=9100, service="a")
+    assert pods(index_of(unready, second).find(ip_address("192.0.2.10"), 9100)) == ["web-1", "web-2"]
 
 
 def test_an_endpoint_cannot_take_a_cluster_ip() -> None:
@@ -179,6 +183,14 @@ def test_an_echo_wants_something_ready() -> None:
     index = index_of(WEB, slice_of(endpoint(1), endpoint(2, ready=False)))
     assert [index.is_alive(a) for a in (WEB_IP, POD_1, POD_2, POD_3)] == [True, True, False, False]
     assert not index_of(WEB, slice_of(endpoint(2, ready=False))).is_alive(WEB_IP)
+
+
+def test_dns_is_what_answers_at_port_53_over_udp_and_over_tcp() -> None:
+    index = index_of(WEB, slice_of(endpoint(1)))
+    assert [index.is_dns(address) for address in (WEB_IP, POD_1, POD_2)] == [True, False, False]
+    for left_out in ("dns", "dns-tcp"):
+        ports = tuple(port for port in WEB.ports if port.name != left_out)
+        assert not index_of(replace(WEB, ports=ports)).is_dns(WEB_IP)
 
 
 def test_texts_that_are_no_addresses_are_passed_over() -> None:

@@ -28,7 +28,7 @@ def test_what_keeps_the_host_alive_never_is() -> None:
     facts = replace(FACTS, api_servers=(ip_address("10.96.255.1"),), server=Server(ip_address("198.18.53.1")))
     host = replace(
         HOST,
-        nameservers=(ip_address("10.96.255.1"), ip_address("9.9.9.9")),
+        nameservers=(ip_address("10.96.255.1"), ip_address("9.9.9.9"), ip_address("fe80::53%eth0")),
         gateways=(ip_address("192.168.1.1"),),
     )
     routes, _ = plan_routes(TunnelSettings(never_proxy=("10.96.7.1/24",)), host, facts)
@@ -36,6 +36,7 @@ def test_what_keeps_the_host_alive_never_is() -> None:
         ("10.96.255.1/32", "api-server"),
         ("198.18.53.1/32", "dns-server"),
         ("9.9.9.9/32", "nameserver"),
+        ("fe80::53/128", "nameserver"),
         ("192.168.1.1/32", "gateway"),
         ("10.96.7.0/24", "never-proxy"),
     ]

@@ -154,6 +154,27 @@ async def test_a_client_that_does_not_finish_the_handshake_leaves_no_stream(
     await eventually(lambda: stream.closed)
 
 
+async def test_a_port_that_is_used_again_ends_what_its_last_client_left(
+    scene: Scene, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scene.namespace, "ends", lambda _: packet.opening(syn()))
+    first, second = FakeStream(), FakeStream()
+    scene.answers.put_nowait(first)
+    gate.admit(syn())
+    await eventually(lambda: len(scene.inward) == 1)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        accepted, _ = server.accept()
+        accepted.setblocking(False)
+        gate.accepted(accepted)
+        client.shutdown(socket.SHUT_WR)
+        await eventually(lambda: next(flow.half_closed for _, flow in gate.flows))
+        scene.answers.put_nowait(second)
+        gate.admit(syn())
+        await eventually(lambda: len(scene.inward) == 2)
+        assert (first.closed, second.closed) == (True, False)
+        assert len(scene.asked) == 2
+
+
 async def test_above_the_limit_clients_are_refused(scene: Scene, gate: Gate) -> None:
     for number in range(5):
         gate.admit(syn(client_port=40000 + number))

@@ -106,6 +106,7 @@ def keeper(table: FakeTable, clock: Clock) -> RouteKeeper:
         (["0.0.0.0/0"], [], "224.0.0.251", "multicast"),
         (["0.0.0.0/0"], [], "255.255.255.255", "broadcast"),
         (["0.0.0.0/0"], [], "0.0.0.0", "this-network"),
+        (["::/0"], [], "::", "this-network"),
         (["::/0"], [], "::1", "loopback"),
         (["::/0"], [], "fe80::1", "link-local"),
         (["::/0"], [], "ff02::1", "multicast"),
