@@ -7,7 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ from resolverd.demo.rights import ADMIN, User
 from resolverd.feed import Feed
 from resolverd.settings import ClusterSettings
 from resolverd_tunnel import pulse as pulsing
+from resolverd_tunnel.device_linux import create_device
 from resolverd_tunnel.finding import StreamFinder
+from resolverd_tunnel.netlink import Netlink
+from resolverd_tunnel.network_changes import SETTLE, NetworkChanges
 from resolverd_tunnel.packet import Opening
 from resolverd_tunnel.port_forward import PortForward
 from resolverd_tunnel.pulse import Pulse
@@ -235,3 +238,24 @@ async def test_where_the_api_server_is_is_asked_anew_when_it_cannot_be_reached_a
         with pytest.raises(NoWayError):
             await hurried.open(ECHO)
         await hurried.close()
+
+
+@pytest.mark.staged
+async def test_changes_of_other_links_are_news_and_those_of_our_own_are_not() -> None:
+    own, other = create_device("rtest0"), create_device("rtest1", addresses=("198.51.100.9",))
+    told: list[bool] = []
+    changes, netlink = NetworkChanges(own.ifindex, lambda: told.append(True)), Netlink()
+    try:
+        await asyncio.sleep(3 * SETTLE)  # what comes with new links is over
+        told.clear()
+        assert not netlink.add_routes([ip_network("10.96.0.7")], own.ifindex)
+        assert not netlink.remove_routes([ip_network("10.96.0.7")], own.ifindex)
+        await asyncio.sleep(3 * SETTLE)
+        assert told == []
+        assert not netlink.add_routes([ip_network("10.96.0.7")], other.ifindex)
+        await eventually(lambda: told == [True])
+    finally:
+        changes.close()
+        netlink.close()
+        other.close()
+        own.close()

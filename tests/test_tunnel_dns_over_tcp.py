@@ -163,6 +163,19 @@ async def test_a_server_that_never_answers_is_asked_twice() -> None:
     await relay.close()
 
 
+async def test_a_query_whose_client_has_given_up_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns_over_tcp, "PATIENCE", 0.0)
+    scene = Scene()
+    relay = scene.relay()
+    relay.take(datagram(query("one.example")))
+    await eventually(lambda: bool(scene.opened) and bool(scene.opened[0].sent))
+    scene.opened[0].incoming.put_nowait(b"")
+    await eventually(lambda: scene.opened[0].closed)
+    await asyncio.sleep(0.05)
+    assert len(scene.opened) == 1
+    await relay.close()
+
+
 async def test_an_idle_connection_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dns_over_tcp, "IDLE", 0.02)
     scene = Scene()

@@ -19,6 +19,7 @@ from resolverd.cluster.objects import EndpointPort, EndpointSlice, Service, Serv
 from resolverd.cluster.snapshot import Change, Kind
 from resolverd.cluster.target import Target
 from resolverd.feed import Feed
+from resolverd_tunnel import finding, refusals
 from resolverd_tunnel.finding import TRIES, StreamFinder
 from resolverd_tunnel.gate import NotYetError
 from resolverd_tunnel.packet import Opening
@@ -110,6 +111,27 @@ async def test_another_pod_is_tried_when_one_fails() -> None:
         await opened(finder)
     assert len(transport.asked) == 1, "there is no way to any of them"
     await finder.close()
+
+
+async def test_no_further_pod_is_tried_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "TRY_LIMIT", -1.0)
+    scene = Scene()
+    finder = scene.finder()
+    finder.learn(CLUSTER)
+    finder.reach(FIRST)
+    scene.made[0].broken = {"web-1": TransportError("web-1", "no answer within 10 s")}
+    with pytest.raises(TransportError, match="no answer"):
+        await opened(finder)
+    assert len(scene.made[0].asked) == 1
+    await finder.close()
+
+
+def test_refusals_of_many_destinations_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "MOST", 2)
+    kept = refusals.Refusals()
+    for destination in ("a:1", "b:1", "a:1", "c:1"):
+        kept.note(destination, "no")
+    assert kept.values() == [{"to": "c:1", "why": "no", "times": 1}, {"to": "a:1", "why": "no", "times": 2}]
 
 
 async def test_patience_while_nothing_is_known() -> None:

@@ -15,6 +15,7 @@ from resolverd.cluster.access import Access
 from resolverd.cluster.target import Target
 from resolverd.demo.cluster import DemoCluster, Traits
 from resolverd.demo.rights import ADMIN, User
+from resolverd_tunnel import pulse as pulsing
 from resolverd_tunnel.port_forward import PortForward
 from resolverd_tunnel.transport import MAX_SEND, NoWayError, Stream, StreamBrokenError, TransportError, named
 
@@ -126,6 +127,21 @@ async def test_a_broken_stream_is_not_an_end(forward: PortForward, cluster: Demo
     await stream.close()
 
 
+async def test_a_broken_stream_has_the_way_looked_at(
+    forward: PortForward, cluster: DemoCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("INTERVAL", "IDLE_INTERVAL"):
+        monkeypatch.setattr(pulsing, name, 1000.0)
+    stream = await forward.open(ECHO)
+    await cluster.refuse()
+    cluster.faults.drop_streams()
+    with pytest.raises(StreamBrokenError):
+        await stream.receive()
+    assert not forward.trouble
+    await stream.close()
+    await eventually(lambda: "cannot be reached" in forward.trouble)
+
+
 async def test_retiring_waits_for_the_streams_that_are_open(forward: PortForward) -> None:
     stream = await forward.open(ECHO)
     retiring = asyncio.create_task(forward.retire())
@@ -211,6 +227,19 @@ async def test_a_port_that_has_answered_is_trusted_until_the_node_says_otherwise
         await trusted.close()
         with pytest.raises(ConnectionRefusedError):
             await transport.open(WEB)
+    finally:
+        await transport.close()
+        await runner.cleanup()
+
+
+async def test_what_the_node_says_is_no_refusal_unless_it_says_so() -> None:
+    opening = [b"\x00\x90\x1f", b"\x01\x90\x1f"]
+    runner, server = await served(Kubelet([*opening, b"\x01container not running (0123abcd)"]))
+    transport = PortForward(Access(server), lambda: None)
+    try:
+        with pytest.raises(TransportError, match="container not running"):
+            await transport.open(WEB)
+        assert not transport.trouble, "it is this pod's alone"
     finally:
         await transport.close()
         await runner.cleanup()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -145,6 +146,21 @@ async def test_without_streams_it_is_asked_seldom_unless_there_is_haste(monkeypa
         assert scene.asked == 0
         pulse.hurry()
         await eventually(lambda: scene.asked == 1)
+
+
+async def test_pauses_vary_so_that_many_hosts_do_not_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[float, float]] = []
+
+    def draw(least: float, most: float) -> float:
+        drawn.append((least, most))
+        return 0.0
+
+    monkeypatch.setattr(pulsing, "INTERVAL", 1000.0)
+    monkeypatch.setattr(random, "uniform", draw)
+    scene = Scene([FakeStream()])
+    async with beating(scene):
+        await eventually(lambda: scene.asked == 2)
+    assert set(drawn) == {(1 - pulsing.JITTER, 1)}
 
 
 async def test_the_api_server_is_asked_beside_the_streams(monkeypatch: pytest.MonkeyPatch) -> None:
