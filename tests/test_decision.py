@@ -242,13 +242,30 @@ def test_every_name_has_its_rule_and_its_words(
     assert shown["rule"]["origin"]
 
 
-@given(_NAMES, _NAMESPACES, _RULES, _SUFFIXES, st.sampled_from(["include_suffixes", "exclude_suffixes"]))
+_ADDED = st.one_of(
+    st.tuples(st.sampled_from(["include_suffixes", "exclude_suffixes"]), _SUFFIXES),
+    st.tuples(st.sampled_from(["excludes", "mappings"]), _NAMES),
+    st.tuples(st.sampled_from(["allow_collisions", "namespaces"]), _LABEL),
+)
+
+
+@given(st.lists(_LABEL, min_size=1, max_size=5).map(".".join), _NAMESPACES, _RULES, _ADDED)
 def test_a_rule_changes_nothing_outside_its_suffix(
-    name: str, namespaces: frozenset[str], rules: dict[str, Any], suffix: str, setting: str
+    name: str, namespaces: frozenset[str], rules: dict[str, Any], added: tuple[str, str]
 ) -> None:
-    before, after = by_dns(*namespaces, **rules), by_dns(*namespaces, **{**rules, setting: (*rules[setting], suffix)})
-    if not is_under(labels(name), labels(suffix[1:])):
-        assert before.decide(labels(name)) == after.decide(labels(name))
+    setting, text = added
+    more, changed = {*namespaces}, dict(rules)
+    if setting == "namespaces":
+        more.add(text)
+    else:
+        changed[setting] = (*rules.get(setting, ()), Mapping(text, "192.0.2.1") if setting == "mappings" else text)
+    before = by_dns(*namespaces, namespace="a", **rules).decide(labels(name))
+    after = by_dns(*more, namespace="a", **changed).decide(labels(name))
+    touched = labels(text.removeprefix("."))
+    if setting == "namespaces" and text == "a" and len(before.name) == 1:
+        return  # the namespace that is searched for single labels comes into being
+    if not any(is_under(each, touched) for each in (before.name, before.asked)):
+        assert before == after
 
 
 @given(_NAMES, _NAMESPACES, _RULES)

@@ -324,6 +324,7 @@ def test_a_name_is_given_once_and_search_wins() -> None:
         (["10.96.0.0/12"], 16, []),
         (["10.96.0.0/12", "10.100.0.0/16"], 16, []),
         (["10.244.0.0/24", "10.244.1.0/24"], 2, []),
+        (["10.244.0.0/17", "10.244.128.0/17"], 1, []),
         (["10.128.0.0/9"], 0, ["10.128.0.0/9"]),
         (["0.0.0.0/0"], 0, []),
         (["fd00:10:96::/112", "10.96.0.0/16"], 2, []),
@@ -336,10 +337,13 @@ def test_reverse_zones_are_bounded(ranges: list[str], zones: int, uncut: list[st
     assert [item.name for item in made.withheld if item.reason is Reason.DOMAIN_LIMIT] == uncut
 
 
-def test_without_a_server_the_host_is_told_nothing() -> None:
-    made = make("default", facts=replace(FACTS, server=None))
-    assert not made.dns
-    assert "~default" in shown(made)
+def test_without_a_server_or_a_link_the_host_is_told_nothing() -> None:
+    for facts in (replace(FACTS, server=None), replace(FACTS, link="")):
+        made = make("default", facts=facts)
+        assert not made.dns
+        assert "~default" in shown(made)
+    made = make("default", facts=replace(FACTS, link=""), host=replace(HOST, needs_link=False))
+    assert made.dns.servers == (SERVER,)
 
 
 def test_the_document_for_status_is_plain_and_on_one_line() -> None:
