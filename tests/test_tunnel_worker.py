@@ -6,6 +6,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import resource
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -22,6 +23,7 @@ from resolverd.demo.rights import ADMIN, User
 from resolverd.feed import Reach, Routable, Unauthorized
 from resolverd.host import HostRoutes
 from resolverd.names import Address
+from resolverd_tunnel import worker
 from resolverd_tunnel.netlink import Netlink
 
 pytestmark = pytest.mark.staged
@@ -96,6 +98,25 @@ async def test_a_port_the_pod_does_not_listen_on_is_refused_though_the_service_h
     tunnel.cluster.create({"apiVersion": "v1", "kind": "Service", **raw})
     await tunnel.feed()
     assert await error_of(await tunnel.address("closed"), 80) == errno.ECONNREFUSED
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "flows"),
+    [
+        (resource.RLIM_INFINITY, worker.MOST_FLOWS),
+        (2**20, worker.MOST_FLOWS),
+        (4096, (4096 - 256) // 2),
+        (64, 16),
+    ],
+)
+def test_there_are_two_descriptors_for_each_connection(
+    descriptors: int, flows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (16, descriptors))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, both: asked.append(both))
+    assert worker._most_flows() == flows
+    assert asked == [(descriptors, descriptors)]
 
 
 async def test_fragments_and_malformed_packets_are_dropped_and_counted(tunnel: Rig) -> None:
