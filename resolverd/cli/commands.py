@@ -96,6 +96,8 @@ def up(wait: float, **options: Any) -> int:
 
     It runs in the background. Ready means: a name resolves through the host's own resolver, and a connection opens.
     On a failure nothing is left behind.
+
+    An answer to ping is ours: a pod that is ready stands behind the address. Of the way to it, it says nothing.
     """
     from resolverd.cli.background import start
 
