@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,10 +16,11 @@ import pytest
 from commands import resolverd, shell
 from test_cli_up import WEB, Laptop, laptop, lines, traits, until
 from test_tunnel_routes import GATEWAY, device_to, uplink
+from test_tunnel_tls import NAME, Papers, front, papers
 
 pytestmark = pytest.mark.staged
 
-__all__ = ["laptop", "traits"]
+__all__ = ["laptop", "papers", "traits"]
 
 METADATA = ip_address("169.254.169.254")
 STRANGERS = (ip_address("8.8.8.8"), GATEWAY)
@@ -145,3 +147,34 @@ async def test_what_is_asked_first_while_there_is_no_tunnel_process_is_routed_by
         return "dev resolverd0" in (await shell(f"ip route get {address}")).out
 
     await until(routed)
+
+
+@pytest.mark.parametrize("named_by", ["kubeconfig", "environment"])
+async def test_by_way_of_a_proxy_with_a_certificate_and_another_server_name(
+    laptop: Laptop, papers: Papers, named_by: str
+) -> None:
+    """The API server's name is known to the proxy alone; it is asked for by another in TLS."""
+    (ca, _), (cert, key) = papers.text("server"), papers.text("client")
+    encoded = [b64encode(text.encode()).decode() for text in (ca, cert, key)]
+    async with front(papers, laptop.cluster) as made:
+        proxy = f"http://127.0.0.1:{made.proxy}"
+        server: dict[str, Any] = {"server": f"https://api.elsewhere:{made.port}", "tls-server-name": NAME}
+        server |= {"certificate-authority-data": encoded[0]} | (
+            {"proxy-url": proxy} if named_by == "kubeconfig" else {}
+        )
+        user = {"client-certificate-data": encoded[1], "client-key-data": encoded[2]}
+        kubeconfig = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "shop"}}],
+            "clusters": [{"name": "c", "cluster": server}],
+            "users": [{"name": "u", "user": user}],
+        }
+        (laptop.folder / "kubeconfig").write_text(json.dumps(kubeconfig))
+        started = await laptop.up(environment={"HTTPS_PROXY": proxy} if named_by == "environment" else {})
+        assert started.code == 0, started
+        assert await answering_pod()
+        assert {head.split()[1] for head in made.connects} == {f"api.elsewhere:{made.port}".encode()}
+        assert set(made.asked_for) == {NAME}
+        await resolverd("down")
