@@ -211,6 +211,17 @@ async def test_a_refused_token_ends_it_at_once(tmp_path: Path) -> None:
         assert (error.code, "Unauthorized" in error.why) == (5, True)
 
 
+async def test_a_server_without_a_kind_that_is_needed_is_called_by_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(watch.WATCHED[2], group_version="/apis/discovery.k8s.io/v0")
+    monkeypatch.setattr(scoping, "WATCHED", (*watch.WATCHED[:2], other))
+    async with DemoCluster() as cluster, following(cluster, tmp_path) as one:
+        error = await one.error()
+        assert error.why == "it does not serve discovery.k8s.io/v0: it is Kubernetes v1.36.2+resolverd-demo"
+        assert "1.21" in error.fix
+
+
 async def test_nobody_there_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "FIRST_ANSWER", 0.2)
     async with DemoCluster() as cluster:

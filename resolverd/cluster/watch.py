@@ -22,6 +22,7 @@ from .backoff import Backoff
 from .client import ApiClient, ApiError, UnreachableError
 from .objects import ClusterObject
 from .pages import Item, Page, mapping, number, read_item, read_page
+from .served import explained
 from .snapshot import Change, Key, Kind
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class Reflector:
                     await self._list(client)
                 await self._watch(client)
             except (ApiError, UnreachableError) as caught:
-                error = caught
+                error = await explained(client, caught, self.watched.group_version)
                 self.restarts += 1
                 self._look_into(error)
             pause = self._backoff.pause(error, time.monotonic() - began)
