@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import copy
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from resolverd.demo.cluster import DemoCluster, Traits
 from resolverd.demo.rights import Rule, User
 from resolverd.dns.claims import claim_of
 from resolverd.names import labels
-from resolverd.settings import ClusterSettings, DnsSettings, Settings, TunnelSettings
+from resolverd.settings import ClusterSettings, DnsSettings, Settings
 
 FOLLOW = frozenset({"list", "watch"})
 BOTH = frozenset({"services", "endpointslices"})
@@ -162,64 +161,7 @@ def test_what_is_not_followed_is_never_denied() -> None:
     assert answer.rcode.name == "SERVFAIL"
 
 
-# What `resolverd rbac` prints.
-
-VARIANTS = {
-    "whole": Settings(tunnel=TunnelSettings(enabled=False)),
-    "tunnel": Settings(),
-    "some": Settings(cluster=ClusterSettings(namespaces=("shop", "rs"))),
-    "some without tunnel": Settings(
-        cluster=ClusterSettings(namespaces=("shop",)), tunnel=TunnelSettings(enabled=False)
-    ),
-}
-
-
-def rules_of(roles: Iterable[dict[str, Any]]) -> User:
-    rules = (
-        Rule(
-            frozenset(rule["verbs"]), frozenset(rule["resources"]), frozenset({role["metadata"].get("namespace", "*")})
-        )
-        for role in roles
-        for rule in role["rules"]
-    )
-    return User("ada", tuple(rules))
-
-
-async def complaints(one: User, settings: Settings, folder: Path) -> str:
-    """All that is said about what lacks; empty when nothing does."""
-    async with followed_by(one, folder, namespaces=settings.cluster.namespaces) as (cluster, follower):
-        await eventually(lambda: any("portforward" in path or "reviews" in path for _, path in cluster.asked))
-        await asyncio.sleep(0.05)
-        said = [
-            check.detail for check in followed.checks(follower, settings.tunnel.enabled) if check.fix or not check.ok
-        ]
-        for method, path in cluster.asked:
-            assert method == "GET" or "/selfsubject" in path, "nothing is ever written"
-        return "; ".join(said)
-
-
-@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
-async def test_what_rbac_prints_is_enough_and_each_verb_of_it_is_needed(settings: Settings, tmp_path: Path) -> None:
-    roles = list(documents(settings))
-    assert await complaints(rules_of(roles), settings, tmp_path) == _expected_gap(settings)
-    for role in roles:
-        for rule in role["rules"]:
-            for verb in rule["verbs"]:
-                rule["verbs"].remove(verb)
-                said = await complaints(rules_of(copy.deepcopy(roles)), settings, tmp_path)
-                rule["verbs"].insert(0, verb)
-                (resource,) = rule["resources"]
-                assert verb in said, (role["metadata"], resource, verb, said)
-                assert resource.partition("/")[0] in said, (role["metadata"], resource, verb, said)
-
-
-def _expected_gap(settings: Settings) -> str:
-    """Without a tunnel nobody can ask the cluster's DNS service, so that the rights for it are not asked for."""
-    if settings.cluster.namespaces and not settings.tunnel.enabled:
-        where = "in kube-system, for the names of other namespaces"
-        missing = "; ".join(f"list, watch {resource} {where}" for resource in ("services", "endpointslices"))
-        return f"follows shop; may not {missing}"
-    return ""
+# What `resolverd rbac` prints; that it is enough, and no more: test_cluster_contract.py.
 
 
 def test_verified_pod_records_need_pods() -> None:

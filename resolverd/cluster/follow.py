@@ -209,20 +209,23 @@ class Follower:
         self._set_reflectors()
 
     def _set_reflectors(self) -> None:
-        """Reflectors for the scope, which know what the Snapshot has of it; the rest of it is forgotten."""
+        """Reflectors for the scope, which know what there is of it; the rest of it is forgotten."""
         self._reflectors = reflectors_for(self.scope, self)
         for name in self.scope.namespaces or ():
             self.put(Change(Kind.NAMESPACE, ("", name), Namespace(name)))
         inside = set(self.scope.namespaces or ())
-        for change in everything(self.snapshot):
+        # What those before put, and is not yet folded, has to be looked at as well: nobody would ever delete it.
+        there = {(change.kind, change.key): change for change in everything(self.snapshot)} | self._pending
+        for (kind, key), change in there.items():
+            if change.object is None:
+                continue
             for reflector in self._reflectors:
-                is_its = change.kind is reflector.watched.kind and reflector.namespace in ("", change.key[0])
-                if is_its:
-                    reflector.known[change.key] = None
+                if kind is reflector.watched.kind and reflector.namespace in ("", key[0]):
+                    reflector.known[key] = None
                     break
             else:
-                if self.scope.is_partial and (change.kind is not Kind.NAMESPACE or change.key[1] not in inside):
-                    self.put(Change(change.kind, change.key, None))
+                if self.scope.is_partial and (kind is not Kind.NAMESPACE or key[1] not in inside):
+                    self.put(Change(kind, key, None))
         self._wake.set()
 
     # The Snapshot.
