@@ -44,7 +44,7 @@ async def kubectl_to(cluster: DemoCluster, target: Target = ECHO, *, websocket: 
         return
     with tempfile.TemporaryDirectory() as home:
         config = Path(home, "config")
-        config.write_text(cluster.kubeconfig())
+        config.write_text(cluster.kubeconfig(token="of-nobody"))
         ways = {"KUBECTL_PORT_FORWARD_WEBSOCKETS": str(websocket).lower()}
         process = await asyncio.create_subprocess_exec(
             *("kubectl", "port-forward", "--address", "127.0.0.1", "--namespace", target.namespace),

@@ -167,14 +167,18 @@ async def test_giving_up_while_opening_leaves_no_stream(forward: PortForward, cl
 class Kubelet:
     """Answers each port-forward with the next script of frames, then closes in order."""
 
-    def __init__(self, *scripts: list[bytes]) -> None:
+    def __init__(self, *scripts: list[bytes | float]) -> None:
+        """A number in a script is a pause, in seconds."""
         self.scripts = list(scripts)
 
     async def answer(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(protocols=["v4.channel.k8s.io"])
         await socket.prepare(request)
         for frame in self.scripts.pop(0):
-            await socket.send_bytes(frame)
+            if isinstance(frame, float):
+                await asyncio.sleep(frame)
+            else:
+                await socket.send_bytes(frame)
         await socket.close()
         return socket
 
@@ -188,7 +192,7 @@ async def served(kubelet: Kubelet) -> tuple[web.AppRunner, str]:
     return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
 
 
-def recorded_frames(path: str) -> list[bytes]:
+def recorded_frames(path: str) -> list[bytes | float]:
     exchange = next(e for e in exchanges("portforward-websocket") if e["request"]["path"] == path)
     frames = exchange["response"]["frames"]
     return [bytes.fromhex(f["payload_hex"]) for f in frames if f.get("from") == "server" and f["opcode"] == 2]
@@ -213,8 +217,8 @@ async def test_frames_of_a_real_cluster(ports: int, expected: str | None) -> Non
 
 
 async def test_a_port_that_has_answered_is_trusted_until_the_node_says_otherwise() -> None:
-    opening = [b"\x00\x90\x1f", b"\x01\x90\x1f"]
-    refused = [*opening, b"\x01failed to dial 8080: connection refused"]
+    opening: list[bytes | float] = [b"\x00\x90\x1f", b"\x01\x90\x1f"]
+    refused = [*opening, 0.02, b"\x01failed to dial 8080: connection refused"]
     runner, server = await served(Kubelet([*opening, b"\x00hello"], refused, refused))
     transport = PortForward(Access(server), lambda: None)
     try:

@@ -21,13 +21,12 @@ from resolverd.cluster.target import Target
 from resolverd.demo.cluster import DemoCluster
 from resolverd_tunnel import pulse as pulsing
 from resolverd_tunnel.port_forward import PortForward
-from resolverd_tunnel.port_forward_stream import PING_LIMIT
 from resolverd_tunnel.pulse import Pulse
 from resolverd_tunnel.transport import MAX_SEND, StreamBrokenError
 
 ECHO = Target("shop", "echo-1", 7007)
 LONGEST = (
-    pulsing.PAUSE + pulsing.INTERVAL + 2 * pulsing.PATIENCE + PING_LIMIT,
+    pulsing.PAUSE + pulsing.INTERVAL + 2 * pulsing.PATIENCE,
     pulsing.UNACKNOWLEDGED_LIMIT + pulsing.PAUSE + pulsing.INTERVAL,
 )
 """Seconds until silence, and what nobody acknowledges, end a stream."""

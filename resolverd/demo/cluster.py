@@ -11,7 +11,9 @@ import argparse
 import asyncio
 import os
 import signal
+import ssl
 import sys
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,14 @@ Raw = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """What a server needs to speak TLS, and its clients to believe it."""
+
+    context: ssl.SSLContext
+    ca_pem: str
+
+
+@dataclass(frozen=True, slots=True)
 class Traits:
     """What kind of cluster it is."""
 
@@ -59,6 +69,8 @@ class Traits:
     """Seconds between the bookmarks of a watch."""
     linger: float = 1.0
     """Seconds that a namespace deleted by request stays in phase Terminating."""
+    tls: Tls | None = None
+    """None: the API is served without TLS."""
 
 
 class DemoCluster:
@@ -83,7 +95,7 @@ class DemoCluster:
         self._directories += [objects_dir] if objects_dir is not None else []
         families = 2 if traits.dual_stack else 1
         self._service_networks = SERVICE_NETWORKS[:families]
-        self._host, self._port = host, port
+        self._host, self._port, self._tls = host, port, traits.tls
         self.faults = Faults()
         self._store = Store(traits.history)
         self._servers = PodServers()
@@ -116,7 +128,7 @@ class DemoCluster:
     @property
     def server(self) -> str:
         """The URL of the API."""
-        return f"http://{self._host}:{self._port}"
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self._port}"
 
     @property
     def asked(self) -> list[tuple[str, str]]:
@@ -132,12 +144,14 @@ class DemoCluster:
         """A kubeconfig for this cluster, as YAML."""
         name = "resolverd-demo"
         user = {"token": token} if token else {}
+        ca_pem = self._tls.ca_pem if self._tls else ""
+        authority = {"certificate-authority-data": b64encode(ca_pem.encode()).decode()} if ca_pem else {}
         context = {"cluster": name, "user": name, "namespace": namespace}
         document = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": name,
-            "clusters": [{"name": name, "cluster": {"server": self.server}}],
+            "clusters": [{"name": name, "cluster": {"server": self.server, **authority}}],
             "contexts": [{"name": name, "context": context}],
             "users": [{"name": name, "user": user}],
         }
@@ -184,7 +198,8 @@ class DemoCluster:
 
     async def listen(self) -> None:
         """Accept connections: at first, and again after :meth:`refuse`. HostError when the port is taken."""
-        self._site = web.TCPSite(self._runner, self._host, self._port, reuse_address=True)
+        context = self._tls.context if self._tls else None
+        self._site = web.TCPSite(self._runner, self._host, self._port, ssl_context=context, reuse_address=True)
         try:
             await self._site.start()
         except OSError as error:

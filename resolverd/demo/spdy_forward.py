@@ -7,14 +7,16 @@ connection cannot be. There is no flow control, as in the real server: a pod tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from resolverd.cluster.spdy import Decoder, Encoder, Frame, Kind, SpdyError
+
 from .faults import Faults
 from .pod_servers import PodServers, dial_failure
-from .spdy import Decoder, Encoder, Frame, Kind, SpdyError
 
 log = logging.getLogger(__name__)
 
@@ -131,9 +133,10 @@ class SpdyForward:
             if writer:
                 writer.close()
             del self._pairs[request]
-            for number in pair.streams.values():
-                del self._of_stream[number]
-                await self._send(Frame(Kind.DATA, number, is_last=True))
+            with contextlib.suppress(ConnectionError):  # the client has gone
+                for number in pair.streams.values():
+                    del self._of_stream[number]
+                    await self._send(Frame(Kind.DATA, number, is_last=True))
 
     async def _pass_on(self, pair: _Pair, frame: Frame) -> None:
         if pair.task is None:

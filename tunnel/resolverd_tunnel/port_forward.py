@@ -1,16 +1,18 @@
-"""Transport ``port-forward``: a websocket for each connection, through the API server and the kubelet to the pod.
+"""Transport ``port-forward``: over websockets, through the API server and the kubelet to the pod.
 
-Subprotocol ``v4.channel.k8s.io``, served by every Kubernetes from 1.20 on. Channel 0 carries data, channel 1 an error
-text; each begins with a frame that names the port. The runtime in the pod's node dials ``localhost`` in the pod.
+Two subprotocols are offered, and the API server chooses: a session that carries one connection after the other
+(:mod:`.port_forward_session`, since Kubernetes 1.31), or a websocket for each (:mod:`.port_forward_channels`, every
+version from 1.20 on). The runtime in the pod's node dials ``localhost`` in the pod.
 
-**How "accepted" is known.** The two opening frames arrive *before* the pod's port is dialled; when the dial fails, an
-error follows on channel 1 within milliseconds, and when it succeeds nothing follows. So the first connection to a port
-of a pod waits ``GRACE`` for bad news after the opening frames, less if the pod speaks first. A port that has sent data
-is remembered, and later connections to it do not wait. The price: a first connection takes ``GRACE`` longer; where
-dialling takes longer than ``GRACE``, or where a remembered port has closed since, the client is accepted and then
-reset instead of refused. A memory that was wrong is dropped at once.
+**How "accepted" is known.** In both, the node takes a connection on *before* it dials the pod's port; when the dial
+fails, an error follows within milliseconds, and when it succeeds nothing follows. So the first connection to a port of
+a pod waits ``GRACE`` for bad news, less if the pod speaks first. A port that has sent data is remembered, and later
+connections to it do not wait. The price: a first connection takes ``GRACE`` longer; where dialling takes longer than
+``GRACE``, or where a remembered port has closed since, the client is accepted and then reset instead of refused. A
+memory that was wrong is dropped at once.
 
-**Half-close.** The protocol has none: the client's end is not sent on, and the websocket stays open for the answer.
+**Half-close.** Neither has one that reaches the pod unharmed: nodes drop a connection a second after either side has
+finished. So the client's end is not sent on, and the connection stays open for the answer.
 """
 
 from __future__ import annotations
@@ -21,26 +23,32 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 import aiohttp
-from aiohttp import ClientWSTimeout, WSServerHandshakeError
 from yarl import URL
 
 from resolverd.cluster.access import Access, open_session
 from resolverd.cluster.target import Target
 from resolverd.errors import one_line
 
-from .port_forward_stream import CLOSE_LIMIT, PortForwardStream
+from . import port_forward_channels, port_forward_session
+from .handshake import HandshakeError, upgrade
+from .port_forward_channels import Channels
+from .port_forward_session import Session
+from .port_forward_stream import PortForwardStream
 from .pulse import Pulse
+from .session_pool import SessionPool
 from .transport import NoWayError, TransportError
+from .websocket import WebSocket
 
 log = logging.getLogger(__name__)
 
-PROTOCOL = "v4.channel.k8s.io"
+PROTOCOLS = (port_forward_session.PROTOCOL, port_forward_channels.PROTOCOL)
+"""What is offered, the best first. API servers before 1.31 know the second one only."""
 GRACE = 0.05
 """Seconds to wait for a failed dial. Nodes need 1 to 10 ms; the way to them does not count, frames keep order."""
 OPEN_LIMIT = 10.0
 """Seconds until a pod must be reached."""
-LARGEST = 4 * 2**20
-"""Octets of a frame: real ones have 32 KiB, and what is larger than this is nobody's data."""
+REUSE_LIMIT = 2.0
+"""Seconds for a used session to take another connection; then it is taken to be dead."""
 REMEMBERED = 4096
 """Most ports that are known to answer."""
 _RIGHTS = "it needs get and, since Kubernetes 1.35, create on pods/portforward; resolverd rbac prints the role"
@@ -63,6 +71,7 @@ class PortForward:
         self._streams: set[PortForwardStream] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._sessions = SessionPool()
         self._pulse = Pulse(self._ask, lambda: self._streams)
 
     @property
@@ -70,6 +79,7 @@ class PortForward:
         return self._pulse.trouble or self._trouble
 
     def hurry(self) -> None:
+        self._sessions.clear()
         self._forget_addresses()
         self._pulse.hurry()
 
@@ -84,8 +94,8 @@ class PortForward:
         except TimeoutError as error:
             self._pulse.hurry()
             raise self._failed(f"no answer within {OPEN_LIMIT:g} s", "see resolverd doctor") from error
-        except WSServerHandshakeError as error:
-            raise self._not_forwarded(target, error.status) from error
+        except HandshakeError as error:
+            raise self._not_forwarded(target, error) from error
         except ConnectionRefusedError:  # the pod's; what aiohttp cannot reach has errors of its own
             raise
         except (aiohttp.ClientError, OSError) as error:
@@ -96,43 +106,78 @@ class PortForward:
 
     async def retire(self) -> None:
         await self._idle.wait()
-        await self._pulse.stop()
-        await self._session.close()
+        await self._let_go()
 
     async def close(self) -> None:
-        await self._pulse.stop()
-        await self._session.close()
+        await self._let_go()
         self._idle.set()
 
+    async def _let_go(self) -> None:
+        await self._pulse.stop()
+        await self._sessions.close()
+        await self._session.close()
+
     async def _open(self, target: Target) -> PortForwardStream:
-        path = f"api/v1/namespaces/{quote(target.namespace, safe='')}/pods/{quote(target.pod, safe='')}/portforward"
         self._opening += 1
         self._idle.clear()
         try:
-            websocket = await self._session.ws_connect(
-                URL(f"{path}?ports={target.port}", encoded=True),
-                protocols=(PROTOCOL,),
-                server_hostname=self._server_hostname,
-                timeout=ClientWSTimeout(ws_close=CLOSE_LIMIT),
-                autoping=False,
-                max_msg_size=LARGEST,
-                compress=0,
-            )
+            stream = await self._in_used_session(target) or await self._anew(target)
         except BaseException:
             self._ended(None)
             raise
-        stream = PortForwardStream(websocket, lambda ok: self._remember(target, ok), self._ended)
         self._streams.add(stream)
+        return stream
+
+    async def _in_used_session(self, target: Target) -> PortForwardStream | None:
+        """A stream in a session that is there; None when there is none, or none that is good any more."""
+        session = None if self._pulse.trouble else self._sessions.take((target.namespace, target.pod))
+        if session is None:
+            return None
         try:
-            if websocket.protocol != PROTOCOL:
-                raise self._failed(f"the API server does not speak {PROTOCOL}")
-            stream.keep_alive()
-            await stream.await_announcements(target.port)
+            async with asyncio.timeout(REUSE_LIMIT):
+                stream = await session.open(target.port, self._word_of(target))
+            return await self._accepted(stream, target)
+        except (TimeoutError, TransportError) as error:
+            log.debug("%s: a used session is of no use: %s", target, error)
+            self._sessions.clear()
+            return None
+
+    async def _anew(self, target: Target) -> PortForwardStream:
+        path = f"api/v1/namespaces/{quote(target.namespace, safe='')}/pods/{quote(target.pod, safe='')}/portforward"
+        url = URL(f"{path}?ports={target.port}", encoded=True)
+        upgraded = await upgrade(self._session, url, PROTOCOLS, self._server_hostname)
+        websocket = WebSocket(upgraded)
+        try:
+            if upgraded.protocol == port_forward_session.PROTOCOL:
+                pod = target.namespace, target.pod
+                session = Session(websocket, lambda session: self._sessions.give_back(pod, session))
+                websocket.start(session)
+                stream = await session.open(target.port, self._word_of(target))
+            elif upgraded.protocol == port_forward_channels.PROTOCOL:
+                channels = Channels(websocket, target.port, self._word_of(target))
+                websocket.start(channels)
+                await channels.announced()
+                stream = channels.stream
+            else:
+                raise self._failed(f"the API server does not speak {' or '.join(PROTOCOLS)}")
+        except BaseException:
+            websocket.abort()
+            raise
+        return await self._accepted(stream, target)
+
+    async def _accepted(self, stream: PortForwardStream, target: Target) -> PortForwardStream:
+        """``stream`` when the pod has taken it; it has told its end by then."""
+        stream.on_close = lambda: self._ended(stream)
+        try:
             await stream.await_acceptance(0 if target in self._answered else GRACE)
         except BaseException:
+            stream.on_close = lambda: None
             await stream.close()
             raise
         return stream
+
+    def _word_of(self, target: Target) -> Callable[[bool], None]:
+        return lambda answers: self._remember(target, answers)
 
     def _remember(self, target: Target, answers: bool) -> None:
         """Note that a port has sent data, or that the node had an error to tell."""
@@ -173,8 +218,9 @@ class PortForward:
         if isinstance(self._session.connector, aiohttp.TCPConnector):
             self._session.connector.clear_dns_cache()
 
-    def _not_forwarded(self, target: Target, status: int) -> TransportError:
-        """Why the API server answered with ``status`` instead of a websocket."""
+    def _not_forwarded(self, target: Target, error: HandshakeError) -> TransportError:
+        """What it means that the API server answered with something else than a websocket."""
+        status = error.status
         if status == 401:
             self._on_unauthorized()
             return self._failed("the API server does not accept the credentials (401)", "log in again", passing=False)
@@ -183,6 +229,8 @@ class PortForward:
             return self._failed(f"the API server forbids port-forward in {where} (403)", _RIGHTS, passing=False)
         if status == 404:  # about this pod only
             return TransportError(str(target), "the pod is gone (404)")
+        if status == 101:
+            return self._failed(f"what the API server answered is no websocket: {error}")
         return self._failed(f"the API server answered {status}")
 
     def _failed(self, why: str, fix: str = "", *, passing: bool = True) -> TransportError:

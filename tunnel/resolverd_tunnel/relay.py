@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from .client_linux import ClientState
-from .transport import MAX_SEND, Stream, StreamBrokenError
+from .transport import MAX_SEND, Delivering, Stream, StreamBrokenError
 
 SILENCE_LIMIT = 60.0
 """Seconds of silence from the pod after which a client that has finished sending is taken to be gone, if the kernel
@@ -38,6 +38,9 @@ class Flow:
     """Whether the client has finished sending."""
     began: float = field(default_factory=time.monotonic)
     """Monotonic time, in seconds."""
+
+    def count_down(self, octets: int) -> None:
+        self.down += octets
 
 
 async def relay(flow: Flow) -> None:
@@ -121,6 +124,9 @@ async def _up(flow: Flow) -> None:
 
 async def _down(flow: Flow) -> None:
     """From the pod to the client, until the pod's end."""
+    if isinstance(flow.stream, Delivering):
+        await flow.stream.deliver(flow.client, flow.count_down)
+        return
     loop = asyncio.get_running_loop()
     while data := await flow.stream.receive():
         flow.down += len(data)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pkgutil
+import socket
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from resolverd import plugins
 from resolverd.cluster.access import Access
@@ -40,6 +41,18 @@ class Stream(Protocol):
 
     async def close(self) -> None:
         """Let go of it within about a second; idempotent."""
+        ...
+
+
+@runtime_checkable
+class Delivering(Protocol):
+    """A stream that can do more: what it receives goes to the client's socket without a stop on the way."""
+
+    async def deliver(self, client: socket.socket, count: Callable[[int], None]) -> None:
+        """Send ``client``, which does not block, what comes, until the far side's orderly end, instead of ``receive``.
+
+        ``count`` is told how many octets were sent. StreamBrokenError, or OSError of ``client``.
+        """
         ...
 
 

@@ -1,12 +1,13 @@
-"""Frames of SPDY/3 (draft-mbelshe-httpbis-spdy-00, section 2), as far as port-forward needs them. No I/O."""
+"""Frames of SPDY/3 (draft-mbelshe-httpbis-spdy-00, section 2), as far as port-forward needs them. Pure."""
 
 from __future__ import annotations
 
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
+from types import MappingProxyType
+from typing import NamedTuple
 
 FIN = 0x01
 """Flag: the sender sends nothing more on this stream."""
@@ -59,38 +60,68 @@ class SpdyError(Exception):
     """What came is not SPDY/3."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame. ``number`` is the stream's, or the ping's; 0 where there is neither."""
+class Frame(NamedTuple):
+    """One frame, or a piece of its data. ``number`` is the stream's, or the ping's; 0 where there is neither."""
 
     kind: Kind
     number: int = 0
     is_last: bool = False
-    data: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    data: bytes | memoryview = b""
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class Decoder:
     """From octets, in any pieces, to frames. Headers of all frames share one zlib stream, in their order."""
 
     def __init__(self) -> None:
-        self._pending = bytearray()
+        self._head = bytearray()
+        """Of a frame that has begun; of a control frame with its body."""
+        self._left = 0
+        """Octets of data that are still to come in this frame."""
+        self._number = 0
+        self._is_last = False
         self._zlib = zlib.decompressobj(zdict=DICTIONARY)
 
-    def feed(self, octets: bytes) -> Iterator[Frame]:
-        """The frames that are complete with ``octets``; unknown kinds are passed over. SpdyError."""
-        self._pending += octets
-        while len(self._pending) >= 8:
-            word, rest = struct.unpack_from(">II", self._pending)
-            flags, length = rest >> 24, rest & 0xFF_FFFF
-            if len(self._pending) < 8 + length:
-                return
-            body = bytes(self._pending[8 : 8 + length])
-            del self._pending[: 8 + length]
-            if not word & _CONTROL:
-                yield Frame(Kind.DATA, word, bool(flags & FIN), body)
-            elif (found := self._control(word, flags, body)) is not None:
+    def feed(self, octets: bytes | memoryview) -> Iterator[Frame]:
+        """The frames in ``octets``: data as it comes, in views, others whole; unknown kinds are passed over. SpdyError.
+
+        The last piece of a frame of data has its ``is_last``.
+        """
+        view = memoryview(octets)
+        place, end = 0, len(view)
+        while place < end:
+            if self._left:
+                size = min(self._left, end - place)
+                self._left -= size
+                piece = view[place : place + size]
+                place += size
+                yield Frame(Kind.DATA, self._number, self._is_last and not self._left, piece)
+                continue
+            size = min(self._wanted() - len(self._head), end - place)
+            self._head += view[place : place + size]
+            place += size
+            if len(self._head) == self._wanted() and (found := self._take()) is not None:
                 yield found
+
+    def _wanted(self) -> int:
+        """How long what has begun is to become, as far as can be said yet."""
+        if len(self._head) < 8 or not self._head[0] & 0x80:
+            return 8
+        size = 8 + int.from_bytes(self._head[5:8])
+        if size > LARGEST_BLOCK:
+            raise SpdyError(f"a control frame of {size} octets")
+        return size
+
+    def _take(self) -> Frame | None:
+        """The frame that is complete; of data only what comes without any."""
+        word, rest = struct.unpack_from(">II", self._head)
+        body = bytes(self._head[8:])
+        self._head.clear()
+        flags, length = rest >> 24, rest & 0xFF_FFFF
+        if word & _CONTROL:
+            return self._control(word, flags, body)
+        self._number, self._is_last, self._left = word, bool(flags & FIN), length
+        return None if length else Frame(Kind.DATA, word, self._is_last)
 
     def _control(self, word: int, flags: int, body: bytes) -> Frame | None:
         if (word >> 16) & 0x7FFF != _VERSION:
