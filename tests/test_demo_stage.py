@@ -184,3 +184,18 @@ def test_an_unpacked_copy_is_found_wherever_the_release_puts_it(tmp_path: Path, 
     assert found is not None
     assert found.daemon == tmp_path / folder / "systemd-resolved"
     assert found.environment() == {"LD_LIBRARY_PATH": str(private)}
+
+
+def test_a_release_with_a_c_library_of_its_own_is_started_by_its_own_linker(tmp_path: Path) -> None:
+    private, real = tmp_path / "usr/lib/x86_64-linux-gnu", next(Path("/").glob("lib*/ld-linux*.so.*"))
+    for path in (tmp_path / "usr/lib/systemd/systemd-resolved", tmp_path / "usr/bin/resolvectl"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(Path("/bin/true").read_bytes())  # and not executable: its linker reads it
+    for path in (private / "libc.so.6", tmp_path / "lib64" / real.name):
+        path.parent.mkdir()
+        path.symlink_to(next(real.resolve().parent.glob("libc.so.6")) if path.name == "libc.so.6" else real.resolve())
+    found = resolved.unpacked(tmp_path)
+    assert found is not None
+    assert found.command(found.daemon)[:3] == (str(tmp_path / "lib64" / real.name), "--library-path", str(private))
+    assert (found.environment(), found.missing_libraries()) == ({}, ())
+    assert subprocess.run(found.command(found.resolvectl), check=False).returncode == 0

@@ -21,6 +21,7 @@ from .unpacking import Wanted, apt, missing_libraries, require_apt
 
 INSTALLED = (Path("/usr/lib/systemd/systemd-resolved"), Path("/lib/systemd/systemd-resolved"))
 _LIBRARY_FOLDERS = ("usr/lib/*/systemd", "usr/lib/systemd", "usr/lib/*-linux-gnu*", "lib/*-linux-gnu*")
+_LINKERS = ("lib*/ld-linux*.so.*", "usr/lib*/ld-linux*.so.*")
 _FIX = "python -m resolverd.demo.resolved --fetch"
 
 
@@ -32,14 +33,27 @@ class Resolved:
     resolvectl: Path
     libraries: tuple[Path, ...] = ()
     """Empty: the dynamic linker finds them by itself."""
+    linker: Path | None = None
+    """The dynamic linker of a release that brings its own C library; None: this machine's does."""
+
+    def command(self, program: Path) -> tuple[str, ...]:
+        """How ``program``, one of these, is started."""
+        return (*self._loader(), str(program))
 
     def environment(self) -> dict[str, str]:
         """What these programs, and no others, need in their environment."""
-        return {"LD_LIBRARY_PATH": ":".join(map(str, self.libraries))} if self.libraries else {}
+        return {"LD_LIBRARY_PATH": self._library_path()} if self.libraries and self.linker is None else {}
 
     def missing_libraries(self) -> tuple[str, ...]:
         """Shared libraries that this machine lacks, by file name."""
-        return missing_libraries((self.daemon, self.resolvectl), self.environment())
+        lister = (*self._loader(), "--list") if self.linker else ("ldd",)
+        return missing_libraries((self.daemon, self.resolvectl), self.environment(), lister)
+
+    def _loader(self) -> tuple[str, ...]:
+        return (str(self.linker), "--library-path", self._library_path()) if self.linker else ()
+
+    def _library_path(self) -> str:
+        return ":".join(map(str, self.libraries))
 
 
 def cache_folder() -> Path:
@@ -60,14 +74,19 @@ def installed() -> Resolved | None:
 
 
 def unpacked(root: Path) -> Resolved | None:
-    """The copy under ``root``, if there is one. Debian 12 has the daemon in /lib, later ones in /usr/lib."""
+    """The copy under ``root``, if there is one. Debian 12 has the daemon in /lib, later ones in /usr/lib.
+
+    With a C library beside it, as in a whole release or where its package was unpacked too, it is started with that:
+    so a release runs whose C library is newer than this machine's.
+    """
     daemons = [root / folder / "systemd" / "systemd-resolved" for folder in ("usr/lib", "lib")]
     daemon = next((path for path in daemons if path.exists()), None)
     resolvectl = root / "usr/bin/resolvectl"
     if daemon is None or not resolvectl.exists():
         return None
     shared = [folder for pattern in _LIBRARY_FOLDERS for folder in sorted(root.glob(pattern))]
-    return Resolved(daemon, resolvectl, tuple(path for path in shared if list(path.glob("*.so*"))))
+    linker = next((path for pattern in _LINKERS for path in sorted(root.glob(pattern))), None)
+    return Resolved(daemon, resolvectl, tuple(path for path in shared if list(path.glob("*.so*"))), linker)
 
 
 def find() -> Resolved:

@@ -96,7 +96,7 @@ def start_resolved(programs: Resolved) -> None:
     owner = pwd.getpwnam("systemd-resolve")
     os.chown(state, owner.pw_uid, owner.pw_gid)
     environment = {"SYSTEMD_LOG_TARGET": "console", **programs.environment()}
-    pid = start("resolved", [str(programs.daemon)], environment, _resolved_answers)
+    pid = start("resolved", programs.command(programs.daemon), environment, _resolved_answers)
     _RESOLVED_PID.write_text(f"{pid}\n")
 
 

@@ -179,7 +179,7 @@ def _set_environment(programs: Resolved) -> None:
     # The wrapper keeps the private libraries out of every other program's environment.
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in programs.environment().items())
     wrapper = PROGRAMS / "resolvectl"
-    wrapper.write_text(f'#!/bin/sh\n{settings} exec {shlex.quote(str(programs.resolvectl))} "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\n{settings} exec {shlex.join(programs.command(programs.resolvectl))} "$@"\n')
     wrapper.chmod(0o755)
 
 

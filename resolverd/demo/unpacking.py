@@ -33,11 +33,17 @@ class Wanted:
     """Library packages that are not needed, although the packages depend on them."""
 
 
-def missing_libraries(programs: Sequence[Path], environment: dict[str, str]) -> tuple[str, ...]:
-    """Shared libraries that this machine lacks for ``programs``, by file name."""
-    command = ["ldd", *map(str, programs)]
-    listing = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
-    return tuple(sorted(set(re.findall(r"^\s*(\S+) => not found", listing.stdout, re.MULTILINE))))
+def missing_libraries(
+    programs: Sequence[Path], environment: dict[str, str], lister: Sequence[str] = ("ldd",)
+) -> tuple[str, ...]:
+    """Shared libraries that this machine lacks for ``programs``, by file name; ``lister`` tells those of one."""
+    settings = os.environ | environment
+    looks = [
+        subprocess.run([*lister, str(program)], env=settings, capture_output=True, text=True, check=False)
+        for program in programs
+    ]
+    listing = "".join(look.stdout for look in looks)
+    return tuple(sorted(set(re.findall(r"^\s*(\S+) => not found", listing, re.MULTILINE))))
 
 
 def require_apt(name: str) -> None:
