@@ -70,6 +70,8 @@ class OverrideBackend:
         self._redirect = Redirect(self._file, containers=containers)
         self._replacement = Replacement(self._file, Journal(state))
         self._way: Way | None = None
+        self._applies = 0
+        """How often the host was made, or found, as wanted."""
 
     async def capabilities(self) -> Capabilities:
         way = await self._chosen()
@@ -94,7 +96,9 @@ class OverrideBackend:
         if all(address.is_link_local for address in nameservers_of(way.original())):
             why = "all its name servers are link-local, and our server cannot ask those"
             raise HostError(str(self._file.path), why, "add another nameserver there")
-        return await way.apply(want)
+        applied = await way.apply(want)
+        self._applies += 1
+        return applied
 
     async def read(self) -> HostDns:
         return await self._redirect.read() or await self._replacement.read()
@@ -107,15 +111,18 @@ class OverrideBackend:
         await self._replacement.revert()
 
     async def disturbances(self) -> AsyncGenerator[str, None]:
-        last = ""
+        told = ("", 0)
         while True:
             try:
                 reason = self._way.disturbance() if self._way else ""
             except HostError as error:
                 reason = str(error)
-            if reason and reason != last:
+            # The same again after it was set right is another disturbance: who undoes it at once is never seen idle.
+            if reason and (reason, self._applies) != told:
+                told = (reason, self._applies)
                 yield reason
-            last = reason
+            elif not reason:
+                told = ("", 0)
             await asyncio.sleep(POLL)
 
     async def close(self) -> None:
