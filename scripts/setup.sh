@@ -23,6 +23,7 @@ for_tests=(
     "nc netcat-openbsd"
     "nghttpd nghttp2-server"
     "h2load nghttp2-client"
+    "iptables-nft iptables"
 )
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

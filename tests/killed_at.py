@@ -37,7 +37,7 @@ def main() -> None:
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
         if writes or event in EFFECTS:
-            step(f"{event} {str(arguments)[:90]!r}")
+            step(f"{event} {str(arguments)[:200]!r}")
 
     async def counted(bus: FastBus, made: Call) -> tuple[Any, ...]:
         step(f"bus {made.member}")

@@ -7,10 +7,12 @@ own /etc and network, and refuses to run anywhere else.
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -54,6 +56,45 @@ def nft(*arguments: str, text: str | None = None) -> str:
     return subprocess.run(["nft", *arguments], input=text, check=True, capture_output=True, text=True).stdout
 
 
+_NFT_RULES = """
+table ip vpn { chain out { type nat hook output priority -100; ip daddr 192.0.2.99 dnat to 192.0.2.1; }; }
+table inet fw { set s { type ipv4_addr; elements = { 192.0.2.7 }; };
+    chain input { type filter hook input priority 0; ip saddr @s tcp dport 9 drop; }; }
+"""
+_IPTABLES_RULES = (
+    ("iptables", "-t", "nat", "-A", "OUTPUT", "-d", "192.0.2.98", "-p", "udp", "-j", "DNAT", "--to", "192.0.2.1"),
+    ("iptables", "-A", "INPUT", "-s", "192.0.2.6", "-p", "tcp", "--dport", "9", "-j", "DROP"),
+    ("ip6tables", "-A", "INPUT", "-s", "2001:db8::6", "-j", "DROP"),
+)
+
+
+@contextmanager
+def rules_of_others() -> Iterator[Callable[[], str]]:
+    """Rules of other programs, by nft and by both kinds of iptables, if installed; what shows all of theirs."""
+    kinds = [kind for kind in ("legacy", "nft") if shutil.which(f"iptables-{kind}")]
+    nft("-f", "-", text=_NFT_RULES)
+    for kind in kinds:
+        for program, *arguments in _IPTABLES_RULES:
+            run(f"{program}-{kind}", *arguments)
+    saves = [f"{program}-{kind}-save" for kind in kinds for program in ("iptables", "ip6tables")]
+
+    def shown() -> str:
+        texts = [subprocess.run([save], check=True, capture_output=True, text=True).stdout for save in saves]
+        # The counters of a chain and the time of day are no rules.
+        saved = re.sub(r"\[\d+:\d+\]|^#.*\n", "", "".join(texts), flags=re.MULTILINE)
+        return saved + re.sub(
+            r"^table inet resolverd .*?^}\n", "", nft("list", "ruleset"), flags=re.DOTALL | re.MULTILINE
+        )
+
+    try:
+        yield shown
+    finally:
+        nft("flush", "ruleset")
+        for program in ("iptables", "ip6tables") if "legacy" in kinds else ():
+            for table in ("filter", "nat"):
+                run(f"{program}-legacy", "-t", table, "-F")
+
+
 @contextmanager
 def unchanged() -> Iterator[None]:
     """AssertionError when the file and the ruleset are not in the end as they were."""
@@ -67,6 +108,19 @@ def check_private() -> None:
     points = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
     if "RESOLVERD_STAGE" not in os.environ or "/etc" not in points:
         raise RuntimeError("this changes /etc/resolv.conf, and runs in a stage only")
+
+
+@contextmanager
+def hidden(program: str) -> Iterator[None]:
+    """``program`` cannot be started meanwhile."""
+    check_private()
+    found = shutil.which(program)
+    assert found
+    subprocess.run(["mount", "--bind", "/dev/null", found], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", found], check=True)
 
 
 @contextmanager
@@ -92,10 +146,15 @@ def lan_host(resolv_conf: str = TEXT) -> Iterator[None]:
         RESOLV_CONF.unlink(missing_ok=True)
         RESOLV_CONF.symlink_to(link)
         Path("/etc/nsswitch.conf").write_text(nss)
-        subprocess.run(["ip", "netns", "delete", "lan"], check=True)
-        while Path("/sys/class/net/lan0").exists():  # the kernel takes it away a moment after the namespace
-            time.sleep(0.01)
+        without_netns("lan", "lan0")
         _systemd_resolved("start")
+
+
+def without_netns(name: str, link: str) -> None:
+    """Delete the namespace ``name``, and wait until its veth's end ``link`` is gone, which the kernel does later."""
+    run("ip", "netns", "delete", name)
+    while Path(f"/sys/class/net/{link}").exists():
+        time.sleep(0.01)
 
 
 def _systemd_resolved(verb: str) -> None:

@@ -6,22 +6,21 @@ import asyncio
 import json
 import os
 import random
-import shutil
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from commands import Running, resolverd, running, shell
 from fakes import eventually
-from lan_double import NAMESERVERS, RESOLV_CONF, TEXT, check_private, lan_host
+from lan_double import NAMESERVERS, RESOLV_CONF, TEXT, hidden, lan_host, rules_of_others
 
 from resolverd.demo.cluster import DemoCluster
 from resolverd.dns import client
+from resolverd_platform.host_facts import parse_resolv_conf
 
 pytestmark = pytest.mark.staged
 
@@ -62,17 +61,11 @@ def lan() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def hidden(program: str) -> Iterator[None]:
-    """``program`` cannot be started meanwhile."""
-    check_private()
-    found = shutil.which(program)
-    assert found
-    subprocess.run(["mount", "--bind", "/dev/null", found], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", found], check=True)
+@pytest.fixture
+def others() -> Iterator[Callable[[], str]]:
+    """Other programs' rules; what shows them."""
+    with rules_of_others() as rules:
+        yield rules
 
 
 @pytest.fixture
@@ -114,18 +107,33 @@ class Question:
         return answered.rcode, sorted(answered.short())
 
 
+KINDS = ("A", "AAAA", "MX", "TXT", "SRV", "HTTPS", "PTR")
+
+
 def questions() -> list[Question]:
+    """Of public names."""
     chosen = random.Random(53)
     names = ["www.public.example", "long.public.example", "absent.example", "a-b.c.public.example", "example"]
     names += ["nowhere.rs", "_sip._tcp.public.example"]
     found = []
     for number in range(QUESTIONS):
-        kind = chosen.choice(["A", "AAAA", "MX", "TXT", "SRV", "HTTPS", "PTR"])
+        kind = chosen.choice(KINDS)
         name = chosen.choice(["198.51.100.7", "198.51.100.8"]) if kind == "PTR" else chosen.choice(names)
         if kind != "PTR" and number % 2:
             name = f"n{number}.{name}"  # one that no cache knows
         found.append(Question(chosen.choice(NAMESERVERS), name, kind, chosen.random() < 0.3))
     return found
+
+
+def own_questions(cluster: DemoCluster) -> dict[Question, list[str]]:
+    """Of the cluster's names, each of every name server, by UDP and TCP, for every type; the data of the answers."""
+    address = cluster.get("Service", "web", "shop")["spec"]["clusterIP"]
+    data = {("A", WEB): [address], ("PTR", address): [f"{WEB}."], ("SRV", WEB): [f"0 100 80 {WEB}."]}
+    asked = [(kind, address if kind == "PTR" else WEB) for kind in KINDS]
+    return {
+        Question(server, name, kind, tcp): data.get((kind, name), [])
+        for server in NAMESERVERS for tcp in (False, True) for kind, name in asked
+    }  # fmt: skip
 
 
 Said = tuple[str, list[str]]
@@ -144,20 +152,35 @@ def direct(lan: None) -> list[Said]:
     return said
 
 
+def of_the_file(questions: list[Question]) -> list[Question]:
+    """The same questions of whom programs ask by /etc/resolv.conf."""
+    (server,) = [str(address) for address in parse_resolv_conf(RESOLV_CONF.read_text())[1]]
+    return [replace(question, server=server) for question in questions]
+
+
+async def answered_as_without_us(direct: list[Said], container: Container) -> None:
+    own = own_questions(container.cluster)
+    asked = [*questions(), *own]
+    if not (await shell("nft list table inet resolverd")).out:
+        asked = of_the_file(asked)
+    mixed = random.Random(54).sample(range(len(asked)), len(asked))
+    said = await asyncio.to_thread(ask_all, [asked[place] for place in mixed])
+    answered = dict(zip(mixed, said, strict=True))
+    expected = [*direct, *(("NOERROR", data) for data in own.values())]
+    wrong = [(asked[place], expected[place], answered[place]) for place in mixed if answered[place] != expected[place]]
+    assert not wrong
+
+
 async def test_a_thousand_questions_are_answered_as_without_us_and_kill_9_leaves_nothing(
-    direct: list[Said], container: Container
+    direct: list[Said], others: Callable[[], str], container: Container
 ) -> None:
+    rules = others()
     host = (await container.healthy())["host"]
     assert host["backend"] == "override"
     assert "nftables redirects what is asked there" in str(host["reason"])
+    await answered_as_without_us(direct, container)
+    assert others() == rules
     address = container.cluster.get("Service", "web", "shop")["spec"]["clusterIP"]
-    own = [Question(server, WEB, "A", tcp) for server in NAMESERVERS for tcp in (False, True)] * 10
-    own += [Question(server, address, "PTR", False) for server in NAMESERVERS]
-    asked = questions()
-    answered = await asyncio.to_thread(ask_all, [*asked, *own])
-    wrong = [triple for triple in zip(asked, direct, answered, strict=False) if triple[1] != triple[2]]
-    assert not wrong
-    assert {tuple(said[1]) for said in answered[len(asked) :]} == {(address,), (f"{WEB}.",)}
     dug = await shell(f"dig +short {WEB}; dig +short -6 +tcp @{NAMESERVERS[2]} web.shop")
     assert dug.out.split() == [address] * 2
     assert (await shell("getent ahostsv4 www.public.example")).out.split()[0] == "198.51.100.7"
@@ -169,16 +192,20 @@ async def test_a_thousand_questions_are_answered_as_without_us_and_kill_9_leaves
     container.run.process.kill()
     await container.run.process.wait()
     async with asyncio.timeout(10):
-        while (await shell("nft list ruleset")).out:
+        while (await shell("nft list table inet resolverd")).out:
             await asyncio.sleep(0.05)
+    assert others() == rules
     assert (await shell("getent hosts www.public.example")).code == 0
 
 
 @pytest.mark.parametrize("has_nft", [False])
-async def test_without_nft_it_is_the_file_and_single_labels_are_searched(container: Container) -> None:
+async def test_without_nft_it_is_the_file_and_single_labels_are_searched(
+    direct: list[Said], container: Container
+) -> None:
     host = (await container.healthy())["host"]
     assert "our server is put there, since nft is not installed" in str(host["reason"])
     assert host["search"] == ["shop.svc.cluster.local"]
+    await answered_as_without_us(direct, container)
     address = container.cluster.get("Service", "web", "shop")["spec"]["clusterIP"]
     for name in ("web", "web.shop", WEB):
         assert (await shell(f"getent hosts {name}")).out.split()[0] == address

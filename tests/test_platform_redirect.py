@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from fakes import eventually
-from lan_double import RESOLV_CONF, SERVERS, TEXT, WANT, lan_host, nft, unchanged
+from lan_double import RESOLV_CONF, SERVERS, TEXT, WANT, lan_host, nft, rules_of_others, unchanged, without_netns
 from resolved_double import ResolvedDouble
 
 from resolverd.errors import HostError
@@ -31,12 +31,6 @@ from resolverd_platform.redirect import MARK
 from resolverd_platform.resolv_conf import author_of
 
 pytestmark = pytest.mark.staged
-
-OTHERS = """
-table ip nat { chain OUTPUT { type nat hook output priority -100; ip daddr 192.0.2.99 dnat to 192.0.2.1; }; }
-table inet filter { set s { type ipv4_addr; elements = { 192.0.2.7 }; };
-    chain input { type filter hook input priority 0; ip saddr @s tcp dport 9 drop; }; }
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -192,7 +186,7 @@ def container() -> Iterator[list[str]]:
     subprocess.run(["ip", "-batch", "-"], input=_CONTAINER, text=True, check=True)
     subprocess.run(["ip", "-netns", "box", "-batch", "-"], input=_IN_IT, text=True, check=True)
     yield ["ip", "netns", "exec", "box"]
-    subprocess.run(["ip", "netns", "delete", "box"], check=True)
+    without_netns("box", "box0")
 
 
 @pytest.mark.parametrize("asked_for", [True, False])
@@ -221,16 +215,19 @@ async def test_what_a_container_asks_of_the_hosts_name_server(
 async def test_other_programs_rules_are_not_touched_and_a_flush_of_theirs_does_not_touch_ours(
     redirecting: OverrideBackend,
 ) -> None:
-    nft("-f", "-", text=OTHERS)
-    before = nft("list", "ruleset")
-    await redirecting.apply(WANT)
-    assert nft("list", "ruleset").startswith(before)
-    nft("flush", "ruleset")
-    assert (await redirecting.read()).servers == SERVERS
-    nft("-f", "-", text=OTHERS)
-    await redirecting.revert()
-    assert nft("list", "ruleset") == before
-    nft("flush", "ruleset")
+    with rules_of_others() as rules:
+        before = rules()
+        await redirecting.apply(WANT)
+        nft("flush", "ruleset")
+        assert (await redirecting.read()).servers == SERVERS
+        assert redirecting._redirect.disturbance() == ""
+        await redirecting.revert()
+        assert rules() != before, "the flush was one"
+    with rules_of_others() as rules:
+        await redirecting.apply(WANT)
+        assert rules() == before
+        await redirecting.revert()
+        assert rules() == before
 
 
 async def test_nothing_is_done_when_it_is_there_already(redirecting: OverrideBackend) -> None:
