@@ -23,6 +23,9 @@ class Host:
     suffixes: PublicSuffixes
     scratch: Path
     """A folder for temporary folders."""
+    lock: int
+    """The descriptor of the state directory's lock: workers keep it, so that the next daemon, or who cleans up, waits
+    until they have let go of the device and the sockets."""
     also: Listening | None = None
     """Where the DNS server listens besides: at an address of the other family."""
 

@@ -229,7 +229,8 @@ class Daemon:
         if self._tunnel:
             descriptors["--holds"] = self._holds[0].fileno()
         level = ("--log-level", self._settings.daemon.log_level)
-        return Worker("dns", "resolverd.dns.worker", descriptors, self._greet_dns, self._on_message, level)
+        told = (self._greet_dns, self._on_message)
+        return Worker("dns", "resolverd.dns.worker", descriptors, *told, level, (self._host.lock,))
 
     def _tunnel_worker(self, device: Device) -> Worker:
         descriptors = {"--tun": device.fd, "--holds": self._holds[1].fileno()}
@@ -244,6 +245,7 @@ class Daemon:
                 *("--transport", self._settings.tunnel.transport),
                 *("--log-level", self._settings.daemon.log_level),
             ),
+            (self._host.lock,),
         )
 
     def _listenings(self) -> tuple[Listening, ...]:

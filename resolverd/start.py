@@ -69,7 +69,8 @@ async def run(read_settings: Callable[[], Loaded]) -> None:
         also = _listen_besides(server, own) if overriding else None
         if also is not None:
             claimed.callback(also.close)
-        host = Host(backend, reason, device, listening, suffix_list.load(settings.dns.suffix_list), state.path, also)
+        suffixes = suffix_list.load(settings.dns.suffix_list)
+        host = Host(backend, reason, device, listening, suffixes, state.path, state.lock, also)
         daemon = Daemon(loaded, host, read_settings, manager)
         async with contextlib.AsyncExitStack() as served:
             if settings.daemon.metrics:

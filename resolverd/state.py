@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ SNAPSHOT = "snapshot-"
 """How the names of the files begin in which the cluster's last state outlives a daemon that was killed."""
 MAX_SOCKET_PATH = 107
 """Octets of a Unix socket's path (sun_path less its final NUL, unix(7))."""
+ENDING = 10.0
+"""Seconds that the processes of a killed daemon have to end; those that were just being started take the longest."""
+_POLL = 0.02
 
 
 def folder(setting: str, environment: Mapping[str, str] = os.environ) -> Path:
@@ -50,7 +54,8 @@ class StateDirectory:
     path: Path
     keeps_snapshot: bool = False
     """Whether what was known of the cluster outlives us: the next daemon may find the cluster away."""
-    _lock: int = -1
+    lock: int = -1
+    """The descriptor that holds it: a process it is handed to holds it, too, for as long as it lives."""
     _made: bool = False
 
     @property
@@ -63,9 +68,9 @@ class StateDirectory:
         with _explained(self.path):
             self._made = not self.path.exists()
             self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self._lock = self._claim()
-        os.truncate(self._lock, 0)
-        os.write(self._lock, f"{os.getpid()}\n".encode())
+        self.lock = self._claim()
+        os.truncate(self.lock, 0)
+        os.write(self.lock, f"{os.getpid()}\n".encode())
         # Whoever held the lock is gone: its socket answers nobody, its scratch folders are nobody's.
         self._clear()
         return self
@@ -78,13 +83,14 @@ class StateDirectory:
             for file in self.path.glob(SNAPSHOT + "*"):
                 file.unlink(missing_ok=True)
         (self.path / LOCK).unlink(missing_ok=True)
-        os.close(self._lock)
+        os.close(self.lock)
         if self._made:
             with contextlib.suppress(OSError):  # somebody else's file, or the log of the command that started us
                 self.path.rmdir()
 
     def _claim(self) -> int:
         """The locked lock file, its own inode: the one who let go of it may have removed the file we had opened."""
+        deadline = time.monotonic() + ENDING
         while True:
             lock = _open(self.path / LOCK)
             try:
@@ -95,12 +101,21 @@ class StateDirectory:
                 os.close(lock)
                 continue
             except BlockingIOError:
-                holder = os.read(lock, 20).decode(errors="replace").strip()
-                os.close(lock)
-                raise HostError(
-                    "running already", f"process {holder} holds {self.path}", "stop it with resolverd down"
-                ) from None
+                self._check_holder(lock, deadline)
             os.close(lock)
+
+    def _check_holder(self, lock: int, deadline: float) -> None:
+        """Return a moment later when the one who holds it was killed, and what it has started is about to end."""
+        holder = os.read(lock, 20).decode(errors="replace").strip()
+        is_there = not holder.isdecimal() or _is_alive(int(holder))
+        if not is_there and time.monotonic() < deadline:
+            time.sleep(_POLL)
+            return
+        os.close(lock)
+        if is_there:
+            raise HostError("running already", f"process {holder} holds {self.path}", "stop it with resolverd down")
+        why = f"process {holder} was killed, and what it has started still runs"
+        raise HostError("not over yet", why, f"look for it with fuser -v {self.path / LOCK}, and end it")
 
     def _clear(self) -> None:
         self.socket.unlink(missing_ok=True)
@@ -108,6 +123,16 @@ class StateDirectory:
             shutil.rmtree(folder)
         for file in self.path.glob(SNAPSHOT + "*.new"):  # half written by a daemon that was killed
             file.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 @contextlib.contextmanager

@@ -71,6 +71,8 @@ class Worker:
     on_message: Callable[[Any], None]
     extra: Sequence[str] = ()
     """Further arguments."""
+    kept: Sequence[int] = ()
+    """Descriptors that it has as long as it lives, and needs not know of."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     restarts: int = 0
     outbox: Outbox = field(default_factory=Outbox)
@@ -103,7 +105,7 @@ class Worker:
                 self.module,
                 *(str(part) for option in handed.items() for part in option),
                 *self.extra,
-                pass_fds=tuple(handed.values()),
+                pass_fds=(*handed.values(), *self.kept),
                 stdin=asyncio.subprocess.DEVNULL,
                 # A Ctrl-C is the daemon's: it stops the workers when the host is put back.
                 start_new_session=True,

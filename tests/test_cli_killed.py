@@ -130,6 +130,7 @@ async def live(folder: Path, way: Way, cluster: DemoCluster, step: int) -> list[
 
     await until(lambda: over_or(way.is_told()))
     if not ended.done():
+        await shell("timeout 5 getent hosts web.shop.svc.cluster.local")  # by the link it leaves a route
         way.change(cluster, step)
         await until(lambda: over_or(way.is_changed(step)))
     if not ended.done():
@@ -162,15 +163,15 @@ async def test_killed_at_any_step_it_leaves_a_working_host(
             (tmp_path / "kubeconfig").write_text(cluster.kubeconfig(token="t"))
             for step in range(1, MOST, EVERY):
                 steps = await live(tmp_path, way, cluster, step)
-                longest = max(longest, (await seconds_until_public_names_resolve(way), steps[-1]))
+                longest = max(longest, (await seconds_until_public_names_resolve(way), steps[-2:][0]))
                 if step // EVERY % 2 and len(steps) >= step:
                     continue  # the next start finds what this one left
-                await is_put_back(before, f"killed at {steps[-1]}")
+                await is_put_back(before, f"killed before {steps[-2:]}")
                 if len(steps) < step:
                     break
             assert len(steps) < step, "the last life is a whole one"
     assert not [each for each in way.steps if not any(each in step for step in steps)], steps
-    with capsys.disabled():
+    with capsys.disabled():  # no number fails it
         print(f"\n{name}: {len(steps)} steps, public names back after {longest[0]:.2f} s at most ({longest[1]})")
 
 

@@ -40,7 +40,9 @@ class Device:
 )
 def test_where_other_hosts_can_ask(address: str, own: tuple[str, ...], exposed: bool) -> None:
     listening = listen(Server(ip_address(address), 0))
-    made = Host(cast("Any", None), "", cast("Any", Device(own) if own else None), listening, cast("Any", ()), Path())
+    made = Host(
+        cast("Any", None), "", cast("Any", Device(own) if own else None), listening, cast("Any", ()), Path(), -1
+    )
     assert made.is_exposed is exposed
     listening.close()
 

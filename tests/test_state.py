@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +49,40 @@ def test_what_a_killed_daemon_left_is_forgotten(tmp_path: Path) -> None:
     assert state.forget(folder) == [state.SOCKET, state.LOG]
     assert not folder.exists()
     assert state.forget(folder) == []
+
+
+KILLED = """\
+import os, signal, sys, time
+from pathlib import Path
+from resolverd.state import StateDirectory
+
+StateDirectory(Path(sys.argv[1])).__enter__()
+if os.fork():
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+def killed_with_a_child_that_lives(folder: Path, seconds: float) -> int:
+    """The process id of a daemon that was killed, while a process it had started has its lock."""
+    path = {"PYTHONPATH": str(Path(state.__file__).parents[1])}
+    daemon = subprocess.Popen([sys.executable, "-c", KILLED, str(folder), str(seconds)], env=path)
+    assert daemon.wait() == -signal.SIGKILL
+    return daemon.pid
+
+
+def test_who_comes_after_a_killed_one_waits_for_what_that_had_started(tmp_path: Path) -> None:
+    killed_with_a_child_that_lives(tmp_path, 0.5)
+    began = time.monotonic()
+    with state.StateDirectory(tmp_path):
+        assert time.monotonic() - began > 0.2
+
+
+def test_what_never_ends_is_waited_for_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "ENDING", 0.2)
+    daemon = killed_with_a_child_that_lives(tmp_path, 2)
+    with pytest.raises(HostError, match=f"not over yet: process {daemon} was killed"), state.StateDirectory(tmp_path):
+        pass
 
 
 def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:

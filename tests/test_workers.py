@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,7 +26,9 @@ def change(name: str, *, gone: bool = False) -> Change:
 
 
 @asynccontextmanager
-async def running(greeting: list[Any], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Worker, list[Any]]]:
+async def running(
+    greeting: list[Any], monkeypatch: pytest.MonkeyPatch, kept: tuple[int, ...] = ()
+) -> AsyncIterator[tuple[Worker, list[Any]]]:
     tests = str(Path(__file__).parent)
     monkeypatch.setenv("PYTHONPATH", tests)
     told: list[Any] = []
@@ -34,7 +37,7 @@ async def running(greeting: list[Any], monkeypatch: pytest.MonkeyPatch) -> Async
         if isinstance(message, Report):
             told.append(message.values)
 
-    worker = Worker("double", "worker_double", {}, lambda: greeting, on_message)
+    worker = Worker("double", "worker_double", {}, lambda: greeting, on_message, kept=kept)
     task = asyncio.create_task(worker.run())
     try:
         yield worker, told
@@ -60,6 +63,16 @@ async def test_a_worker_hears_the_greeting_then_the_news_and_ends_with_us(monkey
         assert [values["told"] for values in told] == ["hello", "news"]
         pid = told[0]["pid"]
     assert not alive(pid)
+
+
+async def test_it_keeps_what_it_is_given_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    async with running(["hello"], monkeypatch, (write,)) as (_, told):
+        await eventually(lambda: len(told) == 1)
+        os.close(write)
+        assert select.select([read], [], [], 0) == ([], [], [])
+    assert select.select([read], [], [], 5) == ([read], [], [])
+    os.close(read)
 
 
 async def test_a_dead_worker_is_started_again_and_told_everything(monkeypatch: pytest.MonkeyPatch) -> None:
