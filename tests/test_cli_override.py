@@ -214,3 +214,31 @@ async def test_without_nft_it_is_the_file_and_single_labels_are_searched(
     await container.run.process.wait()
     await eventually(lambda: RESOLV_CONF.read_text() == TEXT)
     assert (await shell("getent hosts www.public.example")).code == 0
+
+
+async def test_a_namespace_that_the_file_searches_is_the_hosts_and_ours_again_when_it_does_not(
+    container: Container,
+) -> None:
+    about = {"name": "web", "namespace": "branch"}
+    container.cluster.create({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "branch"}})
+    made = container.cluster.create(
+        {"kind": "Service", "apiVersion": "v1", "metadata": about, "spec": {"ports": [{"port": 80}]}}
+    )
+    address = made["spec"]["clusterIP"]
+
+    async def until(short: str) -> None:
+        async with asyncio.timeout(30):
+            while (await shell("dig +short web.branch")).out.split() != short.split():
+                await asyncio.sleep(0.1)
+
+    await until(address)
+    RESOLV_CONF.write_text(f"{TEXT}search eu.branch\n")
+    await until("")
+    withheld = (await container.healthy())["host"]["withheld"]
+    assert isinstance(withheld, list)
+    (item,) = [item for item in withheld if item["name"] == "branch"]
+    assert (item["reason"], item["detail"]) == ("host-search-domain", "this host searches eu.branch")
+    for pattern in item["still"]:
+        assert (await shell(f"dig +short {pattern.replace('NAME', 'web')}")).out.split() == [address]
+    RESOLV_CONF.write_text(TEXT)
+    await until(address)

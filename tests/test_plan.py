@@ -18,7 +18,7 @@ from resolverd.host import Capabilities, HostDns, OtherLink, Server
 from resolverd.link_domains import MAX_REVERSE_ZONES
 from resolverd.names import is_domain, is_label
 from resolverd.plan import ClusterFacts, HostPlan, Origin
-from resolverd.settings import ClusterSettings, DnsSettings, HostSettings, Mapping, Settings
+from resolverd.settings import ClusterSettings, DnsSettings, HostSettings, Mapping, Settings, TunnelSettings
 from resolverd.suffixes import SPECIAL_USE, Reason
 
 SUFFIXES = frozenset({"com", "dev", "io", "rs", "web", "co.uk"})
@@ -342,8 +342,15 @@ def test_without_a_server_or_a_link_the_host_is_told_nothing() -> None:
         made = make("default", facts=facts)
         assert not made.dns
         assert "~default" in shown(made)
-    made = make("default", facts=replace(FACTS, link=""), host=replace(HOST, needs_link=False))
-    assert made.dns.servers == (SERVER,)
+    other = Server(ip_address("fd00:53::1"))
+    linkless = replace(FACTS, link="", more_servers=(other,))
+    assert make("default", facts=linkless, host=replace(HOST, needs_link=False)).dns.servers == (SERVER, other)
+
+
+def test_a_plan_says_what_is_odd_of_domains_and_of_routes() -> None:
+    dns, tunnel = DnsSettings(allow_collisions=("com",)), TunnelSettings(also_proxy=("0.0.0.0/0",))
+    made = plan.make(Settings(dns=dns, tunnel=tunnel), cluster("com"), HOST, FACTS, SUFFIXES)
+    assert len(made.warnings) == 2
 
 
 def test_the_document_for_status_is_plain_and_on_one_line() -> None:
