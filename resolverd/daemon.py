@@ -315,7 +315,7 @@ class Daemon:
         facts = ClusterFacts(
             domain=self._domain[0],
             ranges=self._follower.facts.ranges,
-            observed=self._follower.facts.observed,
+            sources=self._follower.facts.sources,
             namespace=context.namespace,
             server=host.listening.server,
             more_servers=(host.also.server,) if host.also else (),

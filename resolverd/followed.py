@@ -63,7 +63,7 @@ def part(follower: Follower, settings: ClusterSettings, domain_source: str) -> d
         "note": follower.context_note,
         "domain-source": domain_source,
         "dns-service": _dns_service(follower, settings),
-        "ranges": list(_ranges(follower, settings)),
+        "ranges": [{"net": str(net), "source": source} for net, source in follower.facts.sources],
     }
 
 
@@ -72,13 +72,6 @@ def _dns_service(follower: Follower, settings: ClusterSettings) -> dict[str, str
         return {"address": settings.dns_service, "source": "cluster.dns-service"}
     address = cluster_dns_address(follower.snapshot)
     return {"address": str(address or ""), "source": "service in kube-system" if address else "not found"}
-
-
-def _ranges(follower: Follower, settings: ClusterSettings) -> Iterator[dict[str, str]]:
-    told = set(follower.facts.told_ranges)
-    said = "cluster.ranges" if settings.ranges is not None else "ServiceCIDR objects and nodes"
-    for net in follower.facts.ranges:
-        yield {"net": str(net), "source": said if net in told else "addresses seen"}
 
 
 def _because(follower: Follower, settings: ClusterSettings) -> str:

@@ -39,8 +39,8 @@ class ClusterFacts:
     api_servers: tuple[Address, ...] = ()
     asked: tuple[str, ...] = ()
     """Namespaces asked for lately, the latest first: they are kept when the link cannot take all."""
-    observed: tuple[Network, ...] = ()
-    """Those of the ranges that nobody told us: blocks around addresses seen."""
+    sources: tuple[tuple[Network, str], ...] = ()
+    """Who says so, for each of the ranges, as far as that is known."""
     more_servers: tuple[Server, ...] = ()
     """Where our server listens besides, for a back end that can use it."""
 

@@ -35,7 +35,7 @@ def plan_routes(
 
     What this host's links are on is not named here: whoever adds the routes asks the kernel at that moment.
     """
-    sources = {network: "observed" if network in facts.observed else "cluster" for network in facts.ranges}
+    sources = dict.fromkeys(facts.ranges, "cluster") | dict(facts.sources)
     sources |= dict.fromkeys(_networks("also-proxy", settings.also_proxy), "also-proxy")
     wanted = tuple(sources)
     refused = {network: reason for network in wanted if (reason := _fixed_reason(network))}

@@ -101,7 +101,7 @@ async def test_the_dns_service_is_asked_until_it_says(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("settings", "dns_service", "range_source"),
     [
-        ({}, {"address": "10.96.0.10", "source": "service in kube-system"}, "ServiceCIDR objects and nodes"),
+        ({}, {"address": "10.96.0.10", "source": "service in kube-system"}, "service-cidr"),
         (
             {"dns_service": "10.96.0.53", "ranges": ("10.96.0.0/12",)},
             {"address": "10.96.0.53", "source": "cluster.dns-service"},

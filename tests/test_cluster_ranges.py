@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from typing import Any, cast
 
 import pytest
 
+from resolverd.cluster.client import ApiClient, ApiError, Json
 from resolverd.cluster.endpoints import Endpoint, Endpoints
 from resolverd.cluster.objects import ClusterObject, EndpointSlice, Service
-from resolverd.cluster.ranges import Seen
+from resolverd.cluster.ranges import NODES, SERVICE_CIDRS, Seen, discover
 from resolverd.cluster.snapshot import Change, Kind, key_of
 
 
@@ -48,3 +50,42 @@ def test_other_people_s_addresses_never_make_a_range(address: str) -> None:
 
 def test_an_endpoint_that_is_no_pod_never_makes_a_range() -> None:
     assert seen(pod("10.1.2.3", name="")) == []
+
+
+class Told:
+    """An API server that has these objects and no others."""
+
+    def __init__(self, cidrs: list[str], nodes: list[dict[str, Any]] | None) -> None:
+        self.pages: dict[str, list[Json]] = {SERVICE_CIDRS: [{"spec": {"cidrs": cidrs}}]}
+        if nodes is not None:
+            self.pages[NODES] = [{"spec": spec} for spec in nodes]
+
+    async def get(self, path: str) -> Json:
+        if path not in self.pages:
+            raise ApiError(path, "may not", status=403)
+        return {"items": self.pages[path]}
+
+
+async def found(cidrs: list[str], nodes: list[dict[str, Any]] | None) -> dict[str, str]:
+    return {str(network): source for network, source in (await discover(cast(ApiClient, Told(cidrs, nodes)))).items()}
+
+
+async def test_each_range_has_its_source() -> None:
+    nodes: list[dict[str, Any]] = [
+        {"podCIDRs": ["10.244.1.0/24", "fd00:244::/64"], "podCIDR": "10.9.0.0/24"},
+        {"podCIDR": "10.244.0.0/24"},
+        {},
+    ]
+    assert await found(["10.96.0.0/16"], nodes) == {
+        "10.96.0.0/16": "service-cidr",
+        "10.244.0.0/24": "node",
+        "10.244.1.0/24": "node",
+        "fd00:244::/64": "node",
+    }
+    assert await found(["10.96.0.0/16"], None) == {"10.96.0.0/16": "service-cidr"}
+
+
+async def test_what_cannot_be_a_cluster_s_range_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    told = ["0.0.0.0/0", "::/0", "128.0.0.0/1", "nonsense", "10.96.0.1/16", "10.0.0.0/8", "fd00::/32"]
+    assert list(await found(told, [])) == ["10.0.0.0/8", "fd00::/32"]
+    assert len(caplog.records) == 5

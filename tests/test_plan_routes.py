@@ -44,13 +44,15 @@ def test_what_keeps_the_host_alive_never_is() -> None:
 
 def test_whole_ranges_and_where_each_network_comes_from() -> None:
     observed = ip_network("10.244.7.0/24")
-    facts = replace(FACTS, ranges=(*FACTS.ranges, observed), observed=(observed,))
+    facts = replace(
+        FACTS, ranges=(*FACTS.ranges, observed), sources=((FACTS.ranges[0], "node"), (observed, "observed"))
+    )
     settings = TunnelSettings(routes="cidrs", also_proxy=("10.50.0.0/16", "127.0.0.1"))
     routes, _ = plan_routes(settings, HOST, facts)
     assert routes.whole
     assert not plan_routes(TunnelSettings(), HOST, facts)[0].whole
     assert [(str(network), source) for network, source in routes.sources] == [
-        ("10.96.0.0/16", "cluster"),
+        ("10.96.0.0/16", "node"),
         ("10.244.7.0/24", "observed"),
         ("10.50.0.0/16", "also-proxy"),
     ]

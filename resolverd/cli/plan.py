@@ -140,7 +140,7 @@ def _plan(
     facts = ClusterFacts(
         domain=cluster.domain or told if named == "auto" else named,
         ranges=ranges,
-        observed=cluster.observed,
+        sources=cluster.sources,
         namespace=cluster.namespace,
         server=server,
         link=device,

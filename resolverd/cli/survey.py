@@ -32,7 +32,7 @@ class Surveyed:
     namespace: str = ""
     """The context's."""
     ranges: tuple[Network, ...] = ()
-    observed: tuple[Network, ...] = ()
+    sources: tuple[tuple[Network, str], ...] = ()
     api_servers: tuple[Address, ...] = ()
     domain: str = ""
     trouble: str = ""
@@ -60,7 +60,7 @@ async def survey(settings: ClusterSettings) -> Surveyed:
         context.name if context else settings.context,
         context.namespace if context else "",
         follower.facts.ranges,
-        follower.facts.observed,
+        follower.facts.sources,
         follower.servers.addresses,
         follower.facts.domain,
         "" if ready in done and not ready.cancelled() else str(error),

@@ -10,7 +10,7 @@ from ipaddress import ip_network
 
 from resolverd.cluster.client import ApiClient, ApiError, UnreachableError
 from resolverd.cluster.corefile import domain_of
-from resolverd.cluster.ranges import Seen, discover
+from resolverd.cluster.ranges import OBSERVED, SETTING, Seen, discover
 from resolverd.cluster.rights import Scope, missing_forwards
 from resolverd.cluster.snapshot import Change
 from resolverd.names import Network
@@ -26,8 +26,8 @@ class Facts:
     settings: ClusterSettings
     ranges: tuple[Network, ...] = ()
     """The cluster's own, as far as they are known."""
-    told_ranges: tuple[Network, ...] = ()
-    """What the cluster itself says they are."""
+    told_ranges: dict[Network, str] = field(default_factory=dict)
+    """Those that the cluster itself names, or the setting, and which of its objects does."""
     domain: str = ""
     """The cluster's DNS domain as CoreDNS is configured with it; empty: not told."""
     knows_domain: bool = False
@@ -38,13 +38,13 @@ class Facts:
     _changed: bool = False
 
     @property
-    def observed(self) -> tuple[Network, ...]:
-        """Those of ``ranges`` that the cluster did not tell us."""
-        return tuple(network for network in self.ranges if network not in self.told_ranges)
+    def sources(self) -> tuple[tuple[Network, str], ...]:
+        """Who says so, for each of ``ranges``."""
+        return tuple((network, self.told_ranges.get(network, OBSERVED)) for network in self.ranges)
 
     def forget(self) -> None:
         """It is another cluster."""
-        self.told_ranges, self._seen = (), Seen()
+        self.told_ranges, self._seen = {}, Seen()
         self.domain, self.knows_domain, self._changed = "", False, True
 
     def look(self, changes: Iterable[Change]) -> bool:
@@ -52,7 +52,8 @@ class Facts:
         learned, self._changed = self._changed, False
         if not (self._seen.look(tuple(changes)) or learned):
             return False
-        self.ranges = self.told_ranges + (self._seen.outside(self.told_ranges) if self.settings.ranges is None else ())
+        seen = self._seen.outside(self.told_ranges) if self.settings.ranges is None else ()
+        self.ranges = (*self.told_ranges, *seen)
         return True
 
     async def ask(self, client: ApiClient) -> bool:
@@ -72,7 +73,7 @@ class Facts:
         except (ApiError, UnreachableError) as error:
             log.debug("whether port-forwards are allowed: %s", error)
 
-    async def _ask_ranges(self, client: ApiClient) -> tuple[Network, ...]:
+    async def _ask_ranges(self, client: ApiClient) -> dict[Network, str]:
         if self.settings.ranges is not None:
-            return tuple(ip_network(text) for text in self.settings.ranges)
+            return {ip_network(text): SETTING for text in self.settings.ranges}
         return await discover(client)

@@ -21,14 +21,18 @@ log = logging.getLogger(__name__)
 SERVICE_CIDRS = "/apis/networking.k8s.io/v1/servicecidrs"
 """Since Kubernetes 1.33 (KEP-1880)."""
 NODES = "/api/v1/nodes"
+SERVICE_CIDR, NODE, OBSERVED, SETTING = "service-cidr", "node", "observed", "cluster.ranges"
+"""Who says that a range is the cluster's, for ``status``."""
+WIDEST = {4: 8, 6: 32}
+"""Prefix length of the widest range that is believed: somebody else's default route is not to become ours."""
 BLOCK = {4: 24, 6: 112}
 """Prefix length of the block around an address seen: at the border of a reverse zone, and no larger than needed."""
 
 
-async def discover(client: ApiClient) -> tuple[Network, ...]:
-    """Ranges of services and pods; without those we may not read. Raises UnreachableError."""
-    found: list[Network] = []
-    for path, extract in ((SERVICE_CIDRS, _service_cidrs), (NODES, _pod_cidrs)):
+async def discover(client: ApiClient) -> dict[Network, str]:
+    """Ranges of services and pods, and who names each; without those we may not read. Raises UnreachableError."""
+    found: dict[Network, str] = {}
+    for path, source, extract in ((SERVICE_CIDRS, SERVICE_CIDR, _service_cidrs), (NODES, NODE, _pod_cidrs)):
         try:
             page = await client.get(path)
         except ApiError as error:
@@ -36,10 +40,15 @@ async def discover(client: ApiClient) -> tuple[Network, ...]:
             continue
         for text in extract(page):
             try:
-                found.append(ip_network(text))
+                network = ip_network(text)
             except ValueError:
                 log.warning("%s names %r, which is no network", path, text)
-    return tuple(sorted(set(found), key=lambda net: (net.version, net)))
+                continue
+            if network.prefixlen < WIDEST[network.version]:
+                log.warning("%s names %s, which is too wide to be a cluster's: see cluster.ranges", path, network)
+                continue
+            found.setdefault(network, source)
+    return dict(sorted(found.items(), key=lambda item: (item[0].version, item[0])))
 
 
 class Seen:
@@ -65,8 +74,9 @@ class Seen:
                         self._texts.add(start)
         return len(self._blocks) != before
 
-    def outside(self, known: tuple[Network, ...]) -> tuple[Network, ...]:
+    def outside(self, known: Iterable[Network]) -> tuple[Network, ...]:
         """The blocks that no ``known`` range covers, in order."""
+        known = tuple(known)
         found = [block for block in self._blocks if not any(_covers(net, block) for net in known)]
         return tuple(sorted(found, key=lambda net: (net.version, net)))
 
