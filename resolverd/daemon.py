@@ -81,7 +81,7 @@ class Daemon:
         self._follower.pods.want(settings.dns.pod_records == "verified")
         self._reconciler = Reconciler(host.backend, lambda _: self._replan())
         self._lookout = Lookout(self._reconciler, self._host_servers, self._on_verdict)
-        self._holds = message_pair()
+        self._holds, self._behind = message_pair(), message_pair()
         self._tunnel = self._tunnel_worker(host.device) if settings.tunnel.carries and host.device else None
         self._dns = self._dns_worker()
         tell_tunnel = self._tunnel.tell if self._tunnel else None
@@ -107,7 +107,7 @@ class Daemon:
         finally:
             await self._reconciler.revert()
             await self._host.backend.close()
-            for end in self._holds:
+            for end in (*self._holds, *self._behind):
                 end.close()
 
     # What the control socket may ask.
@@ -227,13 +227,13 @@ class Daemon:
         if also := self._host.also:
             descriptors |= {"--more-udp": also.udp.fileno(), "--more-tcp": also.tcp.fileno()}
         if self._tunnel:
-            descriptors["--holds"] = self._holds[0].fileno()
+            descriptors |= {"--holds": self._holds[0].fileno(), "--behind": self._behind[0].fileno()}
         level = ("--log-level", self._settings.daemon.log_level)
         told = (self._greet_dns, self._on_message)
         return Worker("dns", "resolverd.dns.worker", descriptors, *told, level, (self._host.lock,))
 
     def _tunnel_worker(self, device: Device) -> Worker:
-        descriptors = {"--tun": device.fd, "--holds": self._holds[1].fileno()}
+        descriptors = {"--tun": device.fd, "--holds": self._holds[1].fileno(), "--behind": self._behind[1].fileno()}
         return Worker(
             "tunnel",
             "resolverd_tunnel.worker",
@@ -257,7 +257,7 @@ class Daemon:
     def _greet_tunnel(self) -> list[Any]:
         context = self._follower.context
         reach = Reach(context.access if context else None)
-        return [reach, Routable(self._plan.routes), self._everything(), *self.observation.greeting()]
+        return [reach, Routable(self._plan.routes), *self.observation.greeting()]
 
     def _workers(self) -> Iterator[Worker]:
         yield self._dns
@@ -276,8 +276,7 @@ class Daemon:
     def _on_change(self, changes: tuple[Change, ...], touched: Touched) -> None:
         snapshot = self._follower.snapshot
         self.observation.events += len(changes)
-        for worker in self._workers():
-            worker.tell(Feed(changes, snapshot.synced, snapshot.serial))
+        self._dns.tell(Feed(changes, snapshot.synced, snapshot.serial))
         # Namespaces and ranges are the plan's matter; services are not.
         known = (self._follower.facts.ranges, self._domain[0], self._wants_domain)
         if touched.namespaces or touched.synced or self._planned != known:

@@ -1,6 +1,7 @@
 """What the daemon tells its worker processes, and what they tell it: values only, sent over a Channel.
 
-Changes arrive in order and are folded by every worker into a Snapshot of its own.
+Changes arrive in order and are folded by the DNS worker into a Snapshot of its own. What the tunnel worker needs of it
+it asks that one (:mod:`resolverd.behind`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .host import HostRoutes
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """To every worker: what changed in the cluster."""
+    """To the DNS worker: what changed in the cluster."""
 
     changes: tuple[Change, ...]
     synced: bool

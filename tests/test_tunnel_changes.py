@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dns_side import DnsSide
 from fakes import eventually
 from test_cluster_login import credential, exec_user, write
 from test_tunnel_outages import Client
@@ -23,11 +24,11 @@ from resolverd.cluster.objects import parse_service
 from resolverd.cluster.target import Target
 from resolverd.demo.cluster import DemoCluster, Traits
 from resolverd.demo.rights import ADMIN, User
-from resolverd.feed import Feed
 from resolverd.settings import ClusterSettings
 from resolverd_tunnel import pulse as pulsing
 from resolverd_tunnel.device_linux import create_device
 from resolverd_tunnel.finding import StreamFinder
+from resolverd_tunnel.known import Known
 from resolverd_tunnel.netlink import Netlink
 from resolverd_tunnel.network_changes import SETTLE, NetworkChanges
 from resolverd_tunnel.packet import Opening
@@ -138,8 +139,10 @@ class Scene:
     open: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.finder = StreamFinder(PortForward, self._refused)
-        self.finder.learn(Feed(_everything(self.cluster), synced=True, serial=1))
+        ours, self.dns = DnsSide.made()
+        self.known = Known(ours)
+        self.dns.learn(_everything(self.cluster))
+        self.finder = StreamFinder(self.known, PortForward, self._refused)
         self.follower = Follower(
             ClusterSettings(kubeconfig=str(self.kubeconfig)),
             None,
@@ -178,6 +181,8 @@ async def following(cluster: DemoCluster, kubeconfig: Path) -> AsyncIterator[Sce
         for stream in scene.open:
             await stream.close()
         await scene.finder.close()
+        scene.known.close()
+        scene.dns.close()
 
 
 def token_file(folder: Path) -> dict[str, Any]:

@@ -6,29 +6,30 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any, cast
 
 import pytest
+from dns_side import DnsSide
 
 from resolverd.cluster.access import Access
 from resolverd.cluster.endpoints import Endpoint, Endpoints
 from resolverd.cluster.objects import EndpointPort, EndpointSlice, Service, ServicePort
 from resolverd.cluster.snapshot import Change, Kind
 from resolverd.cluster.target import Target
-from resolverd.feed import Feed
-from resolverd_tunnel import finding, refusals
+from resolverd_tunnel import finding, known, refusals
 from resolverd_tunnel.finding import TRIES, StreamFinder
 from resolverd_tunnel.gate import NotYetError
+from resolverd_tunnel.known import Known
 from resolverd_tunnel.packet import Opening
 from resolverd_tunnel.transport import NoWayError, Stream, Transport, TransportError
 
 WEB = Service("shop", "web", "ClusterIP", ("10.96.0.7",), False, "", (ServicePort("", "TCP", 80, 8080),))
 PODS = tuple(Endpoint((f"10.244.0.{n}",), "", True, False, f"web-{n}") for n in range(1, 6))
 SLICE = EndpointSlice("shop", "web-a", "web", Endpoints(PODS), (EndpointPort("", "TCP", 8080),))
-CLUSTER = Feed((Change(Kind.SERVICE, WEB.key, WEB), Change(Kind.SLICE, SLICE.key, SLICE)), synced=True, serial=1)
+CLUSTER = (Change(Kind.SERVICE, WEB.key, WEB), Change(Kind.SLICE, SLICE.key, SLICE))
 CLIENT = ip_address("198.18.53.1")
 TO_WEB = Opening(CLIENT, 40000, ip_address("10.96.0.7"), 80)
 FIRST, SECOND = Access("https://one"), Access("https://two")
@@ -68,9 +69,21 @@ class FakeTransport:
 @dataclass
 class Scene:
     made: list[FakeTransport] = field(default_factory=list)
+    known: Known = field(init=False)
+    dns: DnsSide = field(init=False)
 
-    def finder(self) -> StreamFinder:
-        return StreamFinder(self.make, lambda: None)
+    def __post_init__(self) -> None:
+        ours, self.dns = DnsSide.made()
+        self.known = Known(ours)
+
+    def finder(self, changes: tuple[Change, ...] = CLUSTER) -> StreamFinder:
+        if changes:
+            self.dns.learn(changes)
+        return StreamFinder(self.known, self.make, lambda: None)
+
+    def close(self) -> None:
+        self.known.close()
+        self.dns.close()
 
     def make(self, access: Access, on_unauthorized: Callable[[], None]) -> Transport:
         if access.ca_pem:
@@ -79,22 +92,26 @@ class Scene:
         return self.made[-1]
 
 
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    made = Scene()
+    yield made
+    made.close()
+
+
 async def opened(finder: StreamFinder, ends: Opening = TO_WEB) -> Any:
     return await finder.open(ends)
 
 
-async def test_connections_go_around_the_pods() -> None:
-    finder = Scene().finder()
-    finder.learn(CLUSTER)
+async def test_connections_go_around_the_pods(scene: Scene) -> None:
+    finder = scene.finder()
     finder.reach(FIRST)
     assert {(await opened(finder))[1].pod for _ in range(5)} == {pod.pod for pod in PODS}
     await finder.close()
 
 
-async def test_another_pod_is_tried_when_one_fails() -> None:
-    scene = Scene()
+async def test_another_pod_is_tried_when_one_fails(scene: Scene) -> None:
     finder = scene.finder()
-    finder.learn(CLUSTER)
     finder.reach(FIRST)
     transport = scene.made[0]
     transport.broken = {"web-1": ConnectionRefusedError("no"), "web-2": TransportError("web-2", "gone")}
@@ -113,11 +130,9 @@ async def test_another_pod_is_tried_when_one_fails() -> None:
     await finder.close()
 
 
-async def test_no_further_pod_is_tried_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_further_pod_is_tried_when_the_time_is_over(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finding, "TRY_LIMIT", -1.0)
-    scene = Scene()
     finder = scene.finder()
-    finder.learn(CLUSTER)
     finder.reach(FIRST)
     scene.made[0].broken = {"web-1": TransportError("web-1", "no answer within 10 s")}
     with pytest.raises(TransportError, match="no answer"):
@@ -134,12 +149,13 @@ def test_refusals_of_many_destinations_are_bounded(monkeypatch: pytest.MonkeyPat
     assert kept.values() == [{"to": "c:1", "why": "no", "times": 1}, {"to": "a:1", "why": "no", "times": 2}]
 
 
-async def test_patience_while_nothing_is_known() -> None:
-    finder = Scene().finder()
+async def test_patience_while_nothing_is_known(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known, "PATIENCE", 0.05)
+    finder = scene.finder(())
     assert finder.state == "starting"
     with pytest.raises(NotYetError):
         await opened(finder)
-    finder.learn(CLUSTER)
+    scene.dns.learn(CLUSTER)
     with pytest.raises(NotYetError):
         await opened(finder)
     finder.reach(None)
@@ -148,9 +164,8 @@ async def test_patience_while_nothing_is_known() -> None:
         await opened(finder)
 
 
-async def test_what_the_cluster_does_not_have() -> None:
-    finder = Scene().finder()
-    finder.learn(CLUSTER)
+async def test_what_the_cluster_does_not_have(scene: Scene) -> None:
+    finder = scene.finder()
     finder.reach(FIRST)
     with pytest.raises(ConnectionRefusedError, match="no TCP port 81"):
         await opened(finder, Opening(CLIENT, 40000, ip_address("10.96.0.7"), 81))
@@ -159,13 +174,11 @@ async def test_what_the_cluster_does_not_have() -> None:
     await finder.close()
 
 
-async def test_a_client_keeps_its_pod_until_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_keeps_its_pod_until_its_time_is_over(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now[0])
     sticky = replace(WEB, session_affinity="ClientIP", affinity_seconds=60)
-    scene = Scene()
-    finder = scene.finder()
-    finder.learn(Feed((Change(Kind.SERVICE, WEB.key, sticky), CLUSTER.changes[1]), synced=True, serial=1))
+    finder = scene.finder((Change(Kind.SERVICE, WEB.key, sticky), CLUSTER[1]))
     finder.reach(FIRST)
     first = (await opened(finder))[1].pod
     assert {(await opened(finder))[1].pod for _ in range(9)} == {first}
@@ -183,11 +196,11 @@ async def test_a_client_keeps_its_pod_until_its_time_is_over(monkeypatch: pytest
     await finder.close()
 
 
-async def test_a_refusal_is_told_once_until_a_connection_is_made(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refusal_is_told_once_until_a_connection_is_made(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
-    scene = Scene()
     finder = scene.finder()
-    finder.learn(CLUSTER)
     finder.reach(FIRST)
     broken: dict[str, Exception] = {pod.pod: ConnectionRefusedError("nobody\nlistens") for pod in PODS}
     for failing in (broken, {}, broken):
@@ -206,10 +219,8 @@ async def test_a_refusal_is_told_once_until_a_connection_is_made(caplog: pytest.
     await finder.close()
 
 
-async def test_new_credentials_are_for_new_connections() -> None:
-    scene = Scene()
+async def test_new_credentials_are_for_new_connections(scene: Scene) -> None:
     finder = scene.finder()
-    finder.learn(CLUSTER)
     finder.reach(FIRST)
     assert (await opened(finder))[0] == FIRST
     finder.reach(Access("https://one"))  # the same again
@@ -221,8 +232,7 @@ async def test_new_credentials_are_for_new_connections() -> None:
     assert all(transport.closed for transport in scene.made)
 
 
-async def test_every_transport_is_told_to_hurry() -> None:
-    scene = Scene()
+async def test_every_transport_is_told_to_hurry(scene: Scene) -> None:
     finder = scene.finder()
     finder.hurry()
     finder.reach(FIRST)
@@ -232,9 +242,8 @@ async def test_every_transport_is_told_to_hurry() -> None:
     await finder.close()
 
 
-async def test_credentials_that_cannot_be_used_are_no_end() -> None:
-    finder = Scene().finder()
-    finder.learn(CLUSTER)
+async def test_credentials_that_cannot_be_used_are_no_end(scene: Scene) -> None:
+    finder = scene.finder()
     finder.reach(Access("https://one", ca_pem="nonsense"))
     assert finder.state.startswith("the credentials cannot be used: ")
     with pytest.raises(TransportError, match="no access"):

@@ -8,15 +8,19 @@ import sys
 
 from resolverd.channel import Channel
 from resolverd.feed import Ready
+from resolverd.sockets import message_pair
 from resolverd_tunnel.device_linux import create_device
 
 
 async def main(name: str) -> None:
     device = create_device(name)
     ours, theirs = socket.socketpair()
-    options = f"--channel {theirs.fileno()} --tun {device.fd} --ifindex {device.ifindex}".split()
+    told, _telling = message_pair()
+    handed = {"--channel": theirs.fileno(), "--tun": device.fd, "--behind": told.fileno()}
+    options = [str(part) for option in handed.items() for part in option]
     worker = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "resolverd_tunnel.worker", *options, pass_fds=(theirs.fileno(), device.fd)
+        *(sys.executable, "-m", "resolverd_tunnel.worker", *options, "--ifindex", str(device.ifindex)),
+        pass_fds=tuple(handed.values()),
     )
     theirs.close()
     channel = await Channel.over(ours)

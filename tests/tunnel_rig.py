@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import CHECKOUT
+from dns_side import DnsSide
 from fakes import eventually
 
 from resolverd import holds
@@ -24,7 +25,7 @@ from resolverd.cluster.objects import parse_endpoint_slice, parse_service
 from resolverd.cluster.snapshot import Change, Kind, key_of
 from resolverd.demo.bootstrap import POD_NETWORKS, SERVICE_NETWORKS
 from resolverd.demo.cluster import DemoCluster, Traits
-from resolverd.feed import Ask, Feed, Reach, Ready, Report, Routable
+from resolverd.feed import Ask, Reach, Ready, Report, Routable
 from resolverd.host import HostRoutes
 from resolverd.names import Address, address_of
 from resolverd_tunnel.device_linux import Device, create_device
@@ -47,6 +48,7 @@ class Rig:
     channel: Channel
     asking: socket.socket
     """The DNS process's end of the holds socketpair."""
+    dns: DnsSide
     values: dict[str, Any] = field(default_factory=dict)
     """The newest report."""
     messages: list[Any] = field(default_factory=list)
@@ -60,7 +62,7 @@ class Rig:
 
     async def feed(self, *changes: Change) -> None:
         """``changes``, or the whole cluster."""
-        await self.channel.send(Feed(changes or _everything(self.cluster), synced=True, serial=1))
+        self.dns.learn(changes or _everything(self.cluster))
 
     async def hold(self, *addresses: Address) -> None:
         """Ask for routes as the DNS process does, and wait for the reply."""
@@ -135,8 +137,10 @@ async def process_on(
     ours, theirs = socket.socketpair()
     asking, answering = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     asking.setblocking(False)
-    with theirs, answering:
+    told, dns = DnsSide.made()
+    with theirs, answering, told:
         numbers = {"--channel": theirs.fileno(), "--tun": device.fd, "--holds": answering.fileno()}
+        numbers["--behind"] = told.fileno()
         process = await asyncio.create_subprocess_exec(
             *(*wrapped, sys.executable),
             "-m",
@@ -148,7 +152,7 @@ async def process_on(
             env=os.environ | {"PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'tunnel'}"},
         )
     channel = await Channel.over(ours)
-    made = Rig(cluster, device, process, channel, asking)
+    made = Rig(cluster, device, process, channel, asking, dns)
     listening = asyncio.create_task(made.listen())
     try:
         await eventually(lambda: Ready("tunnel") in made.messages)
@@ -158,6 +162,7 @@ async def process_on(
         code = await asyncio.wait_for(process.wait(), 20)
         await listening
         asking.close()
+        dns.close()
     assert code in (0, -9)
 
 

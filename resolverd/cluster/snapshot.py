@@ -1,7 +1,7 @@
 """The cluster at one moment: an immutable value, and the one function that folds changes into the next.
 
-The watcher, the DNS process and the tunnel process each hold a Snapshot and feed it the same changes, so what
-travels between them is small, and each knows exactly what a change touched.
+The watcher and the DNS process each hold a Snapshot and feed it the same changes, so what travels between them is
+small, and each knows exactly what a change touched; the tunnel process holds one of the part that is in use.
 """
 
 from __future__ import annotations

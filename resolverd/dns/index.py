@@ -39,8 +39,14 @@ class RecordIndex:
         self._slices: _Numbers = {}
         self._blocks: Counter[int] = Counter()
         """Entries of the two by the block of their address."""
+        self._nameless: _Numbers = {}
+        """Slices by the addresses in them that give no names."""
+        self._outer: _Numbers = {}
+        """Services by addresses from outside, which give no names either."""
         self._pods: dict[Key, tuple[Key, ...]] = {}
         """Pods by namespace and address."""
+        self.moved: set[Address] = set()
+        """Addresses behind which something changed with the last update, with names or without."""
 
     def update(self, after: Snapshot, touched: Touched) -> frozenset[Dependency]:
         """Take ``after``, which differs from the present Snapshot in ``touched``; what answers must be forgotten.
@@ -49,15 +55,19 @@ class RecordIndex:
         """
         before, self.snapshot = self.snapshot, after
         addresses: set[Address] = set()
+        others: set[Address] = set()
         for key in touched.services:
             old, new = before.services.get(key), after.services.get(key)
             if old is not new:
                 addresses |= self._move(self._services, key, _cluster_ips(old), _cluster_ips(new))
+                others |= _move_addresses(self._outer, key, _outer_addresses(old), _outer_addresses(new))
         for old_slice, new_slice in _changed_slices(before, after, touched):
             key = (old_slice or new_slice or _NOTHING).key
-            was, now = _slice_addresses(old_slice), _slice_addresses(new_slice)
+            (was, was_nameless), (now, now_nameless) = _slice_addresses(old_slice), _slice_addresses(new_slice)
             addresses |= self._move(self._slices, key, was, now)
+            others |= _move_addresses(self._nameless, key, was_nameless, now_nameless)
         changed = touched.namespaces | touched.services | self._update_pods(before, after, touched)
+        self.moved = addresses | others
         if not addresses:
             return changed
         return frozenset({*changed, *addresses, Everywhere.ADDRESSES})
@@ -82,6 +92,13 @@ class RecordIndex:
         """Slices of services that list ``address`` as ready, in the order of their names."""
         for key in sorted(self._slices.get(_number(address), ())):
             yield self.snapshot.slices[key]
+
+    def owners(self, address: Address) -> frozenset[Key]:
+        """Every service that ``address`` may lead to, whether or not it has a name there, or exists."""
+        number = _number(address)
+        slices = (*self._slices.get(number, ()), *self._nameless.get(number, ()))
+        services = (*self._services.get(number, ()), *self._outer.get(number, ()))
+        return frozenset({*services, *(self.snapshot.slices[key].service_key for key in slices)})
 
     def has_address_in(self, network: Network) -> bool:
         """Whether any address inside ``network`` has a name."""
@@ -131,11 +148,17 @@ def _cluster_ips(service: Service | None) -> set[Address]:
     return _addresses(service.cluster_ips) if service else set()
 
 
-def _slice_addresses(item: EndpointSlice | None) -> set[Address]:
-    """Those that give names: ready ones, in a slice of a service."""
-    if item is None or not item.service:
-        return set()
-    return _addresses(text for endpoint in item.endpoints if endpoint.ready for text in endpoint.addresses)
+def _outer_addresses(service: Service | None) -> set[Address]:
+    return _addresses(service.external_addresses) if service else set()
+
+
+def _slice_addresses(item: EndpointSlice | None) -> tuple[set[Address], set[Address]]:
+    """Those that give names, which are ready ones in a slice of a service, and the others."""
+    named: list[str] = []
+    nameless: list[str] = []
+    for endpoint in item.endpoints if item else ():
+        (named if endpoint.ready and item and item.service else nameless).extend(endpoint.addresses)
+    return _addresses(named), _addresses(nameless)
 
 
 def _addresses(texts: Iterable[str]) -> set[Address]:
@@ -156,6 +179,12 @@ def _changed_slices(
 
 def _pod_place(pod: Pod | None) -> set[Key]:
     return {(pod.namespace, pod.address)} if pod and pod.address else set()
+
+
+def _move_addresses(table: _Numbers, owner: Key, before: set[Address], after: set[Address]) -> set[Address]:
+    """:func:`_move` for addresses; returns both, since more than the owner may differ."""
+    _move(table, owner, set(map(_number, before)), set(map(_number, after)))
+    return before | after
 
 
 def _move(

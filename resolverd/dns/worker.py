@@ -1,8 +1,8 @@
 """The DNS process: told everything over a channel, answers on the sockets it inherited.
 
-``python -m resolverd.dns.worker --channel FD --udp FD ... --tcp FD ... [--holds FD]``. The end of the channel is
-the order to stop. Neither the Kubernetes client nor an HTTP library is imported here: it starts in a tenth of a
-second, and answers while the daemon is busy.
+``python -m resolverd.dns.worker --channel FD --udp FD ... --tcp FD ... [--holds FD --behind FD]``. The end of the
+channel is the order to stop. Neither the Kubernetes client nor an HTTP library is imported here: it starts in a tenth
+of a second, and answers while the daemon is busy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import gc
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from resolverd import logs
@@ -22,6 +22,7 @@ from resolverd.channel import Channel
 from resolverd.feed import Ask, Feed, FoundDomain, LogLevel, Outdated, Ready, Tail, parts
 from resolverd.reporting import Reporter
 
+from .behind_server import BehindServer
 from .cluster_dns import ClusterDns
 from .dispatch import Dispatcher
 from .domain import find_domain
@@ -49,16 +50,23 @@ GREETING = 0.5
 """Seconds to wait for the settings, which the daemon sends at once, before anything is answered without them."""
 
 
-async def take_in(responder: Responder, feed: Feed) -> None:
+async def take_in(responder: Responder, feed: Feed, behind: BehindServer | None = None) -> None:
     """Fold ``feed`` in slices; it counts as in step when the last one is in."""
     before = responder.index.snapshot
     *first, last = list(parts(feed.changes, SLICE)) or [()]
     for changes in first:
-        responder.fold(changes, synced=before.synced and feed.synced, serial=before.serial)
+        _fold(responder, Feed(changes, before.synced and feed.synced, before.serial), behind)
         await asyncio.sleep(0)
-    responder.fold(last, synced=feed.synced, serial=feed.serial)
+    _fold(responder, Feed(last, feed.synced, feed.serial), behind)
     if len(feed.changes) >= MANY:
         gc.freeze()
+
+
+def _fold(responder: Responder, feed: Feed, behind: BehindServer | None) -> None:
+    before = responder.index.snapshot
+    touched = responder.fold(feed.changes, synced=feed.synced, serial=feed.serial)
+    if behind is not None and touched:
+        behind.look(before, touched)
 
 
 def report(responder: Responder, forwarder: Forwarder, lost: int, latencies: Latencies) -> dict[str, object]:
@@ -81,9 +89,9 @@ def _observe(message: Observing, dispatcher: Dispatcher, tap: Tap) -> None:
 async def _receive(
     channel: Channel,
     responder: Responder,
-    forwarder: Forwarder,
     reporter: Reporter,
-    configured: asyncio.Event,
+    configure: Callable[[DnsConfig], None],
+    learn: Callable[[Feed], Awaitable[None]],
     observe: Callable[[Observing], None],
 ) -> None:
     """Take in what the daemon says until it stops."""
@@ -93,11 +101,9 @@ async def _receive(
         except EOFError:
             return
         if isinstance(message, DnsConfig):
-            responder.configure(message)
-            forwarder.configure(message)
-            configured.set()
+            configure(message)
         elif isinstance(message, Feed):
-            await take_in(responder, message)
+            await learn(message)
             if responder.outdated:
                 responder.outdated = False
                 await channel.send(Outdated())
@@ -129,12 +135,19 @@ async def _find_domain(channel: Channel, responder: Responder, cluster: tuple[Cl
             return
 
 
-async def serve(channel: Channel, udp: list[socket.socket], tcp: list[socket.socket], holds: int | None) -> None:
+async def serve(
+    channel: Channel,
+    udp: list[socket.socket],
+    tcp: list[socket.socket],
+    holds: int | None = None,
+    behind: int | None = None,
+) -> None:
     """Serve until the channel ends."""
     responder = Responder()
     dispatcher = Dispatcher(responder)
     if holds is not None:
         dispatcher.holds = HoldsClient(socket.socket(fileno=holds), responder.memo.clear)
+    told = BehindServer(socket.socket(fileno=behind), responder.index) if behind is not None else None
     cluster = _cluster_dns(responder, dispatcher.holds)
     forwarder = dispatcher.forwarder = Forwarder(cluster, responder.probes)
     datagrams: list[UdpServer] = []
@@ -144,8 +157,15 @@ async def serve(channel: Channel, udp: list[socket.socket], tcp: list[socket.soc
         "dns", channel, lambda: report(responder, forwarder, sum(each.lost for each in datagrams), latencies)
     )
     configured = asyncio.Event()
+
+    def configure(config: DnsConfig) -> None:
+        responder.configure(config)
+        forwarder.configure(config)
+        configured.set()
+
+    learn = partial(take_in, responder, behind=told)
     observe = partial(_observe, dispatcher=dispatcher, tap=tap)
-    tasks = [asyncio.create_task(_receive(channel, responder, forwarder, reporter, configured, observe))]
+    tasks = [asyncio.create_task(_receive(channel, responder, reporter, configure, learn, observe))]
     try:
         # What was asked while nobody was here is still in the sockets: it deserves more than "not ready".
         with contextlib.suppress(TimeoutError):
@@ -174,6 +194,8 @@ async def serve(channel: Channel, udp: list[socket.socket], tcp: list[socket.soc
             service.close()
         if dispatcher.holds is not None:
             dispatcher.holds.close()
+        if told is not None:
+            told.close()
         await channel.close()
 
 
@@ -199,7 +221,7 @@ def _go_first() -> None:
 async def _main(arguments: argparse.Namespace) -> None:
     channel = await Channel.over(socket.socket(fileno=arguments.channel))
     udp, tcp = ([socket.socket(fileno=fd) for fd in given] for given in (arguments.udp, arguments.tcp))
-    await serve(channel, udp, tcp, arguments.holds)
+    await serve(channel, udp, tcp, arguments.holds, arguments.behind)
 
 
 def main() -> None:
@@ -208,6 +230,7 @@ def main() -> None:
     parser.add_argument("--udp", "--more-udp", type=int, action="append", default=[])
     parser.add_argument("--tcp", "--more-tcp", type=int, action="append", default=[])
     parser.add_argument("--holds", type=int)
+    parser.add_argument("--behind", type=int)
     parser.add_argument("--log-level", default="info", choices=logs.LEVELS)
     arguments = parser.parse_args()
     logs.configure(arguments.log_level)

@@ -2,7 +2,7 @@
 
 The API server is a process of its own (``big_api.py``), on the same cores. The daemon is a plain DNS server; with
 ``--tunnel``, as root on the stage (``python -m resolverd.demo.stage -- python tests/bench/bench_cluster.py --tunnel``),
-there are three processes that hold the cluster.
+there is a tunnel process, too.
 """
 
 from __future__ import annotations

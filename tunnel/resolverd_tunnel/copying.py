@@ -11,7 +11,7 @@ import errno
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 
 LARGEST = 65535
 """Octets of an IP packet."""
+ECHO_PATIENCE = 0.05
+"""Seconds after which an echo request to an address that was not known yet is looked at again."""
+MOST_ECHOES = 256
+"""Echo requests that wait for that."""
 _BUDGET = 64
 """Packets read in one go, so that others get their turn."""
 
@@ -41,14 +45,19 @@ PLAIN = Framing(lambda descriptor, buffer: os.readv(descriptor, [buffer]), os.wr
 """A packet a read, a packet a write, and nothing else."""
 
 
+IsAlive = Callable[[Address], bool | None]
+"""Whether something is ready behind an address; None: that is not known yet, and will soon be."""
+
+
 class PacketLoop(ABC):
     """Runs while the event loop does; ``failed`` is done when the host's device is gone."""
 
-    def __init__(self, host: int, is_alive: Callable[[Address], bool], framing: Framing = PLAIN) -> None:
+    def __init__(self, host: int, is_alive: IsAlive, framing: Framing = PLAIN) -> None:
         """``host`` is the descriptor of the host's TUN device; ``is_alive`` tells which addresses echo."""
         self._host = host
         self._framing = framing
         self._is_alive = is_alive
+        self._echoes: deque[asyncio.TimerHandle] = deque()
         self._admit: Callable[[bytes], None] | None = None
         self._take: Callable[[bytes], bool] | None = None
         self._buffer = bytearray(LARGEST)
@@ -64,6 +73,8 @@ class PacketLoop(ABC):
 
     def stop(self) -> None:
         asyncio.get_running_loop().remove_reader(self._host)
+        for waiting in self._echoes:
+            waiting.cancel()
 
     @abstractmethod
     def inward(self, data: bytes | memoryview) -> None:
@@ -97,12 +108,25 @@ class PacketLoop(ABC):
         elif kind is Kind.SYN and self._admit:
             self._admit(bytes(data))
         elif kind is Kind.ECHO:
-            if self._is_alive(packet.destination(data)):
-                self._echo(data)
-            else:
-                self.back(packet.unreachable(data, Unreachable.ADDRESS))
+            self._judge_echo(data)
         elif kind is Kind.UDP and not (self._take and self._take(bytes(data))):
             self.back(packet.unreachable(data, Unreachable.PORT))
+
+    def _judge_echo(self, data: memoryview, *, again: bool = False) -> None:
+        is_alive = self._is_alive(packet.destination(data))
+        if is_alive:
+            self._echo(data)
+        elif is_alive is not None:
+            self.back(packet.unreachable(data, Unreachable.ADDRESS))
+        elif again or len(self._echoes) >= MOST_ECHOES:
+            self.dropped["echo"] += 1
+        else:
+            kept = memoryview(bytearray(data))
+            self._echoes.append(asyncio.get_running_loop().call_later(ECHO_PATIENCE, self._judge_late, kept))
+
+    def _judge_late(self, data: memoryview) -> None:
+        self._echoes.popleft()  # each waits as long as the others
+        self._judge_echo(data, again=True)
 
     def _read(self, descriptor: int) -> int:
         """The length of the packet now in the buffer; 0 when there is none."""
@@ -127,7 +151,7 @@ class PacketLoop(ABC):
 class CopyLoop(PacketLoop):
     """Copies between the host's device and the private namespace's."""
 
-    def __init__(self, host: int, private: int, is_alive: Callable[[Address], bool]) -> None:
+    def __init__(self, host: int, private: int, is_alive: IsAlive) -> None:
         """``host`` and ``private`` are descriptors of TUN devices."""
         super().__init__(host, is_alive)
         self._private = private

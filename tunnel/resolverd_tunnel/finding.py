@@ -9,12 +9,11 @@ from collections.abc import Callable
 
 from resolverd.cluster.access import Access
 from resolverd.cluster.affinity import Affinity, Session
-from resolverd.cluster.snapshot import Snapshot, fold
-from resolverd.cluster.target import Refusal, Target, TargetIndex
+from resolverd.cluster.target import Refusal, Target
 from resolverd.errors import one_line
-from resolverd.feed import Feed
 
 from .gate import NotYetError
+from .known import Known
 from .packet import Opening
 from .refusals import Refusals
 from .transport import Make, NoWayError, Stream, Transport, TransportError
@@ -32,9 +31,8 @@ MOST_REACHED = 16384
 class StreamFinder:
     """Opens streams by what is known of the cluster now."""
 
-    def __init__(self, make: Make, on_unauthorized: Callable[[], None]) -> None:
-        self.index = TargetIndex()
-        self._snapshot = Snapshot()
+    def __init__(self, known: Known, make: Make, on_unauthorized: Callable[[], None]) -> None:
+        self._known = known
         self._make = make
         self._on_unauthorized = on_unauthorized
         self._access: Access | None = None
@@ -53,11 +51,6 @@ class StreamFinder:
         if self._transport is None:
             return self._unusable or ("no access to the API server" if self._told else "starting")
         return self._transport.trouble or "ready"
-
-    def learn(self, feed: Feed) -> None:
-        """Take a change of the cluster."""
-        self._snapshot, touched = fold(self._snapshot, feed.changes, synced=feed.synced, serial=feed.serial)
-        self.index.fold(self._snapshot, touched)
 
     def reach(self, access: Access | None) -> None:
         """Use ``access`` from now on; streams that are open stay."""
@@ -98,18 +91,17 @@ class StreamFinder:
         return stream
 
     async def _open(self, ends: Opening) -> Stream:
-        service = self.index.affinity(ends.address)
+        await self._known.wait_for(ends.address)
+        service = self._known.affinity(ends.address)
         session = Session(service.key, ends.port, ends.client) if service else None
         now = asyncio.get_running_loop().time()
-        found = self.index.find(
+        found = self._known.find(
             ends.address,
             ends.port,
             turn=session.turn if session else next(self._turn),
             first=self._affinity.chosen(session, now) if session else None,
         )
         if isinstance(found, Refusal):
-            if not self._snapshot.synced:
-                raise NotYetError(found.reason)
             if found.known:
                 raise ConnectionRefusedError(found.reason)
             raise TransportError(str(ends), found.reason)

@@ -6,9 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from resolverd.names import Address
-
-from .copying import PacketLoop
+from .copying import IsAlive, PacketLoop
 from .packet import Opening
 
 
@@ -17,9 +15,7 @@ class Inside(Protocol):
 
     name: str
 
-    def packet_loop(
-        self, host: int, is_alive: Callable[[Address], bool], is_in_use: Callable[[Opening], bool]
-    ) -> PacketLoop:
+    def packet_loop(self, host: int, is_alive: IsAlive, is_in_use: Callable[[Opening], bool]) -> PacketLoop:
         """What moves packets between the device ``host`` and here, not started yet.
 
         ``is_alive`` tells which addresses echo, ``is_in_use`` which connections somebody still cares for.

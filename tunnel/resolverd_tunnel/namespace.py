@@ -17,10 +17,9 @@ from ipaddress import ip_address, ip_network
 from typing import Self
 
 from resolverd.errors import HostError
-from resolverd.names import Address
 
 from .congestion import set_congestion_control
-from .copying import CopyLoop
+from .copying import CopyLoop, IsAlive
 from .device_linux import MTU, open_tun
 from .netlink import LOCAL, TABLE_LOCAL, Netlink, explain
 from .packet import Opening
@@ -72,9 +71,7 @@ class PrivateNamespace:
             raise
         return listener
 
-    def packet_loop(
-        self, host: int, is_alive: Callable[[Address], bool], is_in_use: Callable[[Opening], bool]
-    ) -> CopyLoop:
+    def packet_loop(self, host: int, is_alive: IsAlive, is_in_use: Callable[[Opening], bool]) -> CopyLoop:
         return CopyLoop(host, self.tun, is_alive)
 
     def ends(self, client: socket.socket) -> Opening:

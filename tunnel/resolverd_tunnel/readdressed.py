@@ -15,11 +15,9 @@ import socket
 from collections.abc import Callable
 from ipaddress import ip_address
 
-from resolverd.names import Address
-
 from . import packet
 from .congestion import set_congestion_control
-from .copying import PLAIN, Framing, PacketLoop
+from .copying import PLAIN, Framing, IsAlive, PacketLoop
 from .device_linux import ADDRESSES, PEER_NETWORKS
 from .host_routes import RouteTable
 from .netlink import explain
@@ -43,7 +41,7 @@ class ReaddressLoop(PacketLoop):
     def __init__(
         self,
         host: int,
-        is_alive: Callable[[Address], bool],
+        is_alive: IsAlive,
         is_in_use: Callable[[Opening], bool],
         inside: Readdressed,
     ) -> None:
@@ -118,9 +116,7 @@ class Readdressed:
                 raise explain(f"readdressing on {link}", error) from error
         return cls(link, framing)
 
-    def packet_loop(
-        self, host: int, is_alive: Callable[[Address], bool], is_in_use: Callable[[Opening], bool]
-    ) -> ReaddressLoop:
+    def packet_loop(self, host: int, is_alive: IsAlive, is_in_use: Callable[[Opening], bool]) -> ReaddressLoop:
         return ReaddressLoop(host, is_alive, is_in_use, self)
 
     def listen(self, family: socket.AddressFamily, port: int, backlog: int) -> socket.socket:

@@ -1,4 +1,4 @@
-"""The tunnel process: ``python -m resolverd_tunnel.worker --channel FD --tun FD --ifindex N [--holds FD]``.
+"""The tunnel process: ``python -m resolverd_tunnel.worker --channel FD --tun FD --ifindex N --behind FD [--holds FD]``.
 
 The daemon's descriptors are inherited; the end of the channel is the sign to stop.
 """
@@ -13,14 +13,15 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from resolverd import logs
 from resolverd.channel import Channel
 from resolverd.errors import ExitCode, ResolverdError
-from resolverd.feed import Ask, AskConnections, Connections, Feed, LogLevel, Reach, Ready, Routable, Unauthorized
+from resolverd.feed import Ask, AskConnections, Connections, LogLevel, Reach, Ready, Routable, Unauthorized
 from resolverd.host import HostRoutes
+from resolverd.names import Address
 from resolverd.reporting import Reporter
 
 from . import data_path, systems
@@ -30,6 +31,7 @@ from .gate import Gate, Wires
 from .holds_server import HoldsServer
 from .host_routes import RouteKeeper, RouteTable
 from .inside import Inside
+from .known import Known
 from .sleep import notice_sleep, seconds_slept
 from .transport import named
 
@@ -50,17 +52,17 @@ class Tunnel:
     def __init__(self, options: argparse.Namespace, channel: Channel, table: RouteTable, inside: Inside) -> None:
         self._channel = channel
         self._transport_name, make = named(options.transport)
-        self._finder = StreamFinder(make, self._on_unauthorized)
+        self._known = Known(socket.socket(fileno=options.behind))
+        self._finder = StreamFinder(self._known, make, self._on_unauthorized)
         self._data_path = inside.name
-        self._packets = inside.packet_loop(options.tun, self._finder.index.is_alive, lambda ends: ends in self._gate)
+        self._packets = inside.packet_loop(options.tun, self._known.is_alive, lambda ends: ends in self._gate)
         wires = Wires(inward=self._packets.inward, back=self._packets.back)
         self._gate = Gate(self._finder.open, inside, wires, most=_most_flows())
-        self._dns = DnsOverTcp(self._finder.index.is_dns, self._finder.open, self._packets.back)
+        self._dns = DnsOverTcp(self._known.is_dns, self._finder.open, self._packets.back)
         self._routes = RouteKeeper(table, options.ifindex, time.monotonic)
         self._changes = systems.watch_network(options.ifindex, self._on_network_change)
-        self._holds = (
-            HoldsServer(socket.socket(fileno=options.holds), self._routes.hold) if options.holds >= 0 else None
-        )
+        self._known.use(self._routes.present)  # those of an earlier process: the device outlives us
+        self._holds = HoldsServer(socket.socket(fileno=options.holds), self._hold) if options.holds >= 0 else None
         self._unauthorized = asyncio.Event()
         self._reporter = Reporter(NAME, channel, self._values)
 
@@ -96,13 +98,12 @@ class Tunnel:
         await self._dns.close()
         await self._gate.close()
         await self._finder.close()
+        self._known.close()
 
     async def _receive(self) -> None:
         while True:
             message = await self._channel.receive()
-            if isinstance(message, Feed):
-                self._finder.learn(message)
-            elif isinstance(message, Reach):
+            if isinstance(message, Reach):
                 self._finder.reach(message.access)
             elif isinstance(message, Routable):
                 self._permit(message.routes)
@@ -128,6 +129,10 @@ class Tunnel:
                 "age": round(now - flow.began, 3),
             }
 
+    def _hold(self, addresses: Iterable[Address]) -> None:
+        self._routes.hold(addresses)
+        asyncio.get_running_loop().call_soon(self._known.use, addresses)  # the answer waits for the routes alone
+
     def _permit(self, routes: HostRoutes) -> None:
         try:
             self._routes.permit(routes)
@@ -140,6 +145,7 @@ class Tunnel:
         while True:
             await asyncio.sleep(TIDY_INTERVAL)
             used = {ends.address for ends, _ in self._gate.flows}
+            self._known.tidy(used.__contains__)
             try:
                 self._routes.tidy(used.__contains__)
             except OSError as error:
@@ -213,6 +219,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--channel", type=int, required=True)
     parser.add_argument("--tun", type=int, required=True)
     parser.add_argument("--ifindex", type=int, required=True)
+    parser.add_argument("--behind", type=int, required=True)
     parser.add_argument("--holds", type=int, default=-1)
     parser.add_argument("--transport", default="auto")
     parser.add_argument("--data-path", default=data_path.AUTO, choices=data_path.CHOICES)
