@@ -62,6 +62,22 @@ def test_whether_resolved_wrote_the_search_domains(host: tuple[Path, Path], monk
     assert (linked.search, linked.search_of_its_own) == (by_hand.search, ())
 
 
+@pytest.mark.parametrize(
+    ("text", "hostname", "expected"),
+    [
+        ("nameserver 192.0.2.1\n", "box.Corp.Test", ("corp.test",)),
+        ("nameserver 192.0.2.1\n", "box", ()),
+        ("search lan\n", "box.corp.test", ("lan",)),
+        ("", "box.corp.test.", ("corp.test",)),
+    ],
+)
+def test_a_host_without_a_search_list_searches_its_own_domain(
+    tmp_path: Path, text: str, hostname: str, expected: tuple[str, ...]
+) -> None:
+    (tmp_path / "resolv.conf").write_text(text)
+    assert read("", tmp_path / "resolv.conf", tmp_path, hostname).search == expected
+
+
 def test_everything_there_is_but_our_own_link(host: tuple[Path, Path]) -> None:
     resolv_conf, proc_net = host
     assert read("resolverd0", resolv_conf, proc_net) == HostFacts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from ipaddress import ip_address
@@ -61,6 +62,18 @@ async def test_without_nft_our_server_stands_in_the_file(replacing: OverrideBack
     assert "svc.cluster.local" not in RESOLV_CONF.read_text()
     await replacing.apply(HostDns())
     assert RESOLV_CONF.read_text() == TEXT
+
+
+async def test_a_host_without_a_search_list_has_its_own_domain(replacing: OverrideBackend) -> None:
+    check_private()
+    before = socket.gethostname()
+    socket.sethostname("box.corp.test")
+    try:
+        assert (await replacing.capabilities()).host_search == ("corp.test",)
+        await replacing.apply(WANT)
+        assert (await replacing.read()).search == ("default.svc.cluster.local", "corp.test")
+    finally:
+        socket.sethostname(before)
 
 
 async def test_the_file_knows_port_53_only(replacing: OverrideBackend) -> None:

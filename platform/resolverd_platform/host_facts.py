@@ -6,6 +6,7 @@ Read from /etc/resolv.conf and /proc/net; on a system that has neither there is 
 from __future__ import annotations
 
 import os
+import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,16 +46,17 @@ class _Route(NamedTuple):
     gateway: Address | None
 
 
-def read(own_link: str, resolv_conf: Path = RESOLV_CONF, proc_net: Path = PROC_NET) -> HostFacts:
-    """The facts, ``own_link`` and loopback left out."""
-    search, nameservers = parse_resolv_conf(_text(resolv_conf))
+def read(own_link: str, resolv_conf: Path = RESOLV_CONF, proc_net: Path = PROC_NET, hostname: str = "") -> HostFacts:
+    """The facts, ``own_link`` and loopback left out. ``hostname``: the host's; empty: as the kernel has it."""
+    text = _text(resolv_conf)
+    nameservers = parse_resolv_conf(text)[1]
     routes = [
         route
         for route in (*_ipv4_routes(_text(proc_net / "route")), *_ipv6_routes(_text(proc_net / "ipv6_route")))
         if route.link not in (own_link, "lo")
     ]
     return HostFacts(
-        search=search,
+        search=searched(text, hostname or socket.gethostname()),
         is_search_resolveds=Path(os.path.realpath(resolv_conf)).parent in RESOLVED_FILES,
         nameservers=nameservers,
         gateways=tuple(dict.fromkeys(r.gateway for r in routes if r.gateway is not None and not r.network.prefixlen)),
@@ -86,6 +88,11 @@ def parse_resolv_conf(text: str) -> tuple[tuple[str, ...], tuple[Address, ...]]:
         elif keyword == "nameserver" and values and (address := _address(values[0])):
             servers.append(address)
     return search, tuple(dict.fromkeys(servers))
+
+
+def searched(text: str, hostname: str) -> tuple[str, ...]:
+    """The domains that programs search by the file ``text``: without a list, the host's own (resolv.conf(5))."""
+    return parse_resolv_conf(text)[0] or tuple(filter(None, [fold(hostname).partition(".")[2].strip(".")]))
 
 
 def _address(text: str) -> Address | None:

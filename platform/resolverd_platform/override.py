@@ -17,7 +17,7 @@ from resolverd.host import Applied, Capabilities, HostDns
 from resolverd.names import is_domain
 
 from . import host_facts, nft
-from .host_facts import HostFacts, parse_resolv_conf
+from .host_facts import HostFacts, searched
 from .journal import Journal
 from .redirect import MARK, Redirect
 from .replacement import Replacement
@@ -81,7 +81,7 @@ class OverrideBackend:
             needs_link=False,
             takes_all=True,
             mark=way.mark,
-            host_search=parse_resolv_conf(original.text or "")[0],
+            host_search=searched(original.text or "", self._replacement.hostname()),
             nameservers=nameservers_of(original),
             gateways=facts.gateways,
             subnets=facts.subnets,

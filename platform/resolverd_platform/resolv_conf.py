@@ -14,7 +14,7 @@ from pathlib import PurePath
 from resolverd.errors import one_line
 from resolverd.names import Address
 
-from .host_facts import parse_resolv_conf
+from .host_facts import parse_resolv_conf, searched
 
 MAX_SEARCH, MAX_SEARCH_LENGTH = 6, 256
 """Domains and characters that glibc before 2.26, and other libraries, read of a search list (resolv.conf(5))."""
@@ -93,7 +93,7 @@ def search_list(own: Sequence[str], text: str, hostname: str) -> tuple[tuple[str
     The host's come first when there is too little room. Without a list, its own domain is searched (resolv.conf(5)),
     which it would not be any more with one.
     """
-    theirs = parse_resolv_conf(text)[0] or tuple(filter(None, [hostname.partition(".")[2]]))
+    theirs = searched(text, hostname)
     kept = tuple(name for name in dict.fromkeys(own) if name not in theirs)
     while kept and not _fits((*kept, *theirs)):
         kept = kept[:-1]
