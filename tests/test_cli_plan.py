@@ -10,6 +10,7 @@ import pytest
 from commands import resolverd, shell
 from test_cli_up import DUMP, Laptop, laptop, traits
 
+from resolverd.cli import plan
 from resolverd.demo.cluster import DemoCluster
 
 __all__ = ["laptop", "traits"]
@@ -39,8 +40,21 @@ async def test_a_plain_server_changes_nothing_on_the_host(tmp_path: Path) -> Non
         assert "refused" in document["cluster"]["trouble"].lower()
     shown = await resolverd("plan", *arguments, "--kubeconfig", str(tmp_path / "absent"))
     assert shown.code == 0
-    assert "the cluster's namespaces are not known: no kubeconfig" in shown.out
-    assert max(map(len, shown.out.splitlines())) <= 80
+    assert "not seen, so its namespaces are not known: no kubeconfig" in " ".join(shown.out.split())
+    assert max(map(len, shown.out.splitlines())) <= 100
+
+
+def test_a_terminal_gets_as_much_of_a_line_as_it_has_room_for_and_a_pipe_all() -> None:
+    domain = {"step": "+", "what": "domain", "name": "~" + "a" * 62, "because": "namespace\x1b[2J"}
+    document = {
+        "backend": "none", "reason": "asked for", "daemon": False, "config": None, "withheld": [], "warnings": [],
+        "cluster": {"context": "dev", "namespaces": 1, "trouble": ""}, "changes": [domain],
+    }  # fmt: skip
+    (cut,) = [line for line in plan.lines(document, cut=60) if line.startswith("+")]
+    assert cut == "+ domain   ~" + "a" * 47 + "…"
+    (whole,) = [line for line in plan.lines(document) if line.startswith("+")]
+    assert whole == "+ domain   ~" + "a" * 62 + " namespace [2J"
+    assert "Cluster    dev, 1 namespace" in plan.lines(document)
 
 
 @pytest.mark.staged

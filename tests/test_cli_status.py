@@ -18,6 +18,9 @@ DOCUMENT: dict[str, Any] = {
         "domains": ["~cluster.local", "~svc", "~96.10.in-addr.arpa", "~0.d.f.ip6.arpa"], "search": ["a.svc"],
         "withheld": [{**WITHHELD, "still": ["NAME.rs.svc.cluster.local", "NAME.rs.svc", "NAME"]}] * 12,
         "notes": ["a note"],
+        "suffix-list": {
+            "path": "/usr/lib/python3.11/site-packages/publicsuffixlist/l.dat", "dated": "2026-01-01", "days": 1,
+        },
     },
     "cluster": {
         "context": "dev", "server": "https://api", "domain": "cluster.local", "synced": True, "namespaces": 1,
@@ -35,7 +38,7 @@ DOCUMENT: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("columns", [60, 80, 140])
+@pytest.mark.parametrize("columns", [48, 60, 80, 140])
 def test_no_line_is_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     lines = list(show._table(DOCUMENT, colour=False))
@@ -53,8 +56,17 @@ def test_it_says_what_matters_in_few_words(monkeypatch: pytest.MonkeyPatch) -> N
     assert "1 namespace, 2 services, 0 endpoints" in text
     assert "198.18.53.1:53, 1 query: 1 NOERROR" in text
     assert "ready: 0 streams, 1 route, 1.5 kB carried" in text
+    assert "Suffixes   …/publicsuffixlist/l.dat of 2026-01-01, 1 day old\n" in text
     assert "✗ cluster: word" in text
     assert text.endswith("(do this)")
+
+
+def test_a_long_list_of_domains_says_what_is_not_shown() -> None:
+    names = [f"~n{number}" for number in range(42)]
+    assert show._listed(names, "4 reverse zones").endswith(" ~n39, and 2 more and 4 reverse zones")
+    assert show._listed(["~svc"]) == "~svc"
+    assert show._listed([], "1 reverse zone") == "1 reverse zone"
+    assert show._listed([]) == "none"
 
 
 def test_colours_change_nothing_else() -> None:

@@ -5,6 +5,7 @@ After a change that is meant, write it anew: ``python tests/test_decision_golden
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
 
+import pytest
 from decisions import HOST, decider, explained, loaded
 
-from resolverd.cli.why_table import WIDTH, lines
+from resolverd.cli.why_table import lines
 from resolverd.host import Capabilities, OtherLink
 
+WIDTH = 80
 PAGE = Path(__file__).parent / "golden" / "why.txt"
 CONFIG = """\
 dns:
@@ -78,7 +81,8 @@ def text() -> str:
         return "\n".join(page(Path(folder))) + "\n"
 
 
-def test_the_page_is_what_it_prints() -> None:
+def test_the_page_is_what_it_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(WIDTH))
     assert text() == PAGE.read_text()
 
 
@@ -89,5 +93,6 @@ def test_it_fits_a_terminal() -> None:
 
 
 if __name__ == "__main__":
+    os.environ["COLUMNS"] = str(WIDTH)
     PAGE.write_text(text())
     print(f"{PAGE} is written")

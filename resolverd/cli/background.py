@@ -36,17 +36,17 @@ def start(file: str, flags: dict[str, Any], longest: float) -> int:
     """Start the daemon and prove that it works; 0 then. Raises ResolverdError; then nothing of ours is left."""
     settings = config.load(file, flags).settings
     folder = state.folder(settings.daemon.state_dir)
-    steps = Steps()
-    if control_client.is_running(folder):
-        ignored = ", and goes on with the options it was started with" if set(flags) - {"daemon.state_dir"} else ""
-        steps.done(f"the daemon runs already{ignored}")
-        _prove(folder, steps, time.monotonic() + longest, lambda: None)
-        return 0
-    signal.signal(signal.SIGTERM, _interrupted)
-    signal.signal(signal.SIGHUP, _interrupted)
-    with _daemon(folder, file, flags) as process:
-        steps.done(f"the daemon is started, its log is {folder / state.LOG}")
-        _prove(folder, steps, time.monotonic() + longest, lambda: _check_alive(process, folder))
+    with Steps() as steps:
+        if control_client.is_running(folder):
+            ignored = ", and goes on with the options it was started with" if set(flags) - {"daemon.state_dir"} else ""
+            steps.done(f"the daemon runs already{ignored}")
+            _prove(folder, steps, time.monotonic() + longest, lambda: None)
+            return 0
+        signal.signal(signal.SIGTERM, _interrupted)
+        signal.signal(signal.SIGHUP, _interrupted)
+        with _daemon(folder, file, flags) as process:
+            steps.done(f"the daemon is started, its log is {folder / state.LOG}")
+            _prove(folder, steps, time.monotonic() + longest, lambda: _check_alive(process, folder))
     click.echo("resolverd is up; see resolverd status, and resolverd down")
     return 0
 
@@ -103,8 +103,13 @@ def _as_flags(file: str, flags: dict[str, Any]) -> list[str]:
     return found
 
 
-def _prove(folder: Path, steps: Steps, deadline: float, alive: Callable[[], None]) -> None:
+def _prove(folder: Path, steps: Steps, deadline: float, check: Callable[[], None]) -> None:
     """Every step from the first list to a first connection; raises _StartError at the one that fails."""
+
+    def alive() -> None:
+        check()
+        steps.tick()
+
     document = _wait_healthy(folder, steps, deadline, alive)
     cluster, host = document["cluster"], document["host"]
     counts = ", ".join(f"{cluster[kind]} {kind}" for kind in ("namespaces", "services", "endpoints"))
@@ -141,6 +146,7 @@ def _check_taken(host: dict[str, Any], domain: str) -> None:
 
 def _wait_healthy(folder: Path, steps: Steps, deadline: float, alive: Callable[[], None]) -> dict[str, Any]:
     failing, code = "the daemon to answer", ExitCode.DEGRADED
+    steps.waiting(f"waiting for {failing}")
     while time.monotonic() < deadline:
         alive()
         with contextlib.suppress(NotRunningError):
@@ -150,9 +156,8 @@ def _wait_healthy(folder: Path, steps: Steps, deadline: float, alive: Callable[[
             check = next(check for check in document["checks"] if not check["ok"])
             failing = f"{check['id']}: {check['detail']}" + (f" ({check['fix']})" if check["fix"] else "")
             code = ExitCode.CLUSTER if check["id"] == "cluster" else ExitCode.DEGRADED
-        steps.waiting(failing)
+            steps.waiting(failing)
         time.sleep(POLL)
-    steps.failed(failing)
     raise _StartError("up", f"not ready in time, still waiting for {failing}", "more time: --wait 120", code)
 
 

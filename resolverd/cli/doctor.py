@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import shutil
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
+from resolverd.cli.layout import columns, wrapped
 from resolverd.cli.progress import DIM, GREEN, PLAIN, RED, Steps, coloured
 from resolverd.doctor.gather import gather
 from resolverd.doctor.table import judge
@@ -22,6 +21,8 @@ from resolverd.errors import ExitCode, one_line
 YELLOW = "\x1b[33m"
 _COLOURS = {Severity.ERROR: RED, Severity.WARNING: YELLOW, Severity.INFO: YELLOW}
 _STATE_WIDTH = 8
+_LEAST_ROOM = 30
+"""Columns for what is said, also where the terminal has to break it."""
 
 
 def examine(file: str, flags: dict[str, Any], output: str) -> int:
@@ -35,19 +36,17 @@ def examine(file: str, flags: dict[str, Any], output: str) -> int:
     if output == "json":
         click.echo(json.dumps({"ok": not grave, "checks": [each.to_json() for each in findings]}, indent=2))
     else:
-        click.echo("\n".join(table(findings, coloured(sys.stdout), shutil.get_terminal_size((100, 24)).columns)))
+        click.echo("\n".join(table(findings, coloured(sys.stdout))))
     return ExitCode.DEGRADED if grave else ExitCode.OK
 
 
-def table(findings: Sequence[Finding], colour: bool, columns: int) -> Iterator[str]:
+def table(findings: Sequence[Finding], colour: bool) -> Iterator[str]:
     """A line for each finding, with its fix below it; how many there are of each kind last."""
     width = max(len(finding.id) for finding in findings)
     for finding in findings:
         state, paint = _state(finding)
         head = f"{state:<{_STATE_WIDTH}} {finding.id:<{width}}  "
-        text = one_line(finding.verdict.detail)
-        room = max(60, min(columns, 140)) - len(head)
-        lines = textwrap.wrap(text, max(30, room), break_long_words=False, break_on_hyphens=False) or [""]
+        lines = wrapped(finding.verdict.detail, max(_LEAST_ROOM, columns() - len(head)))
         yield (f"{paint}{state}{PLAIN}{head[len(state) :]}" if colour else head) + lines[0]
         yield from (" " * len(head) + line for line in lines[1:])
         if finding.verdict.fix and finding.verdict.state is State.FAILED:

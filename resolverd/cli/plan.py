@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,10 +15,10 @@ from typing import Any
 import click
 
 from resolverd import config, control_client, host_changes, plan, state
+from resolverd.cli.layout import columns, row
 from resolverd.cli.offline import DOMAIN
 from resolverd.cli.progress import DIM, GREEN, PLAIN, RED, coloured
 from resolverd.cli.survey import Surveyed, survey
-from resolverd.cli.why_table import WIDTH
 from resolverd.config import Loaded
 from resolverd.errors import NotRunningError, one_line
 from resolverd.host import Capabilities, HostDns, Server
@@ -45,7 +44,8 @@ def show(file: str, flags: dict[str, Any], output: str) -> int:
     if output == "json":
         click.echo(json.dumps(document, indent=2))
     else:
-        click.echo("\n".join(lines(document, colour=coloured(sys.stdout))))
+        cut = columns() if sys.stdout.isatty() else 0
+        click.echo("\n".join(lines(document, colour=coloured(sys.stdout), cut=cut)))
     return 0
 
 
@@ -150,33 +150,33 @@ def _plan(
     return plan.make(settings, cluster.snapshot, host.capabilities, facts, suffixes), device, server
 
 
-def lines(document: dict[str, Any], *, colour: bool = False) -> Iterator[str]:
-    """The plan for people."""
-    yield _cut(f"{document['backend']}: {document['reason']}")
-    yield from _about_cluster(document["cluster"])
-    since = "beside what the running daemon has in force" if document["daemon"] else "no daemon runs: all of it is new"
-    yield _cut(f"{document['config'] or 'no config file'}, {since}")
+def lines(document: dict[str, Any], *, colour: bool = False, cut: int = 0) -> Iterator[str]:
+    """The plan for people; with ``cut``, no change takes more columns than that."""
+    yield from row("Host", f"{document['backend']}: {document['reason']}")
+    yield from row("Cluster", _about_cluster(document["cluster"]))
+    yield from row("Config", document["config"] or "no file, the defaults")
+    since = "what the running daemon has in force" if document["daemon"] else "nothing: no daemon runs"
+    yield from row("Beside", since)
     yield ""
     for each in document["changes"]:
-        line = _cut(f"{each['step']} {each['what']:<7} {each['name']:<31} {each['because']}".rstrip())
+        line = _cut(f"{each['step']} {each['what']:<8} {each['name']:<31} {each['because']}", cut)
         yield f"{_COLOURS[Step(each['step'])]}{line}{PLAIN}" if colour else line
     for item in document["withheld"]:
-        yield _cut(f"  withheld {item['name']} ({item['reason']}): {item['detail']}")
+        yield from row("  withheld", f"{item['name']} ({item['reason']}): {item['detail']}")
     for warning in document["warnings"]:
-        yield _cut(f"  note {warning}")
+        yield from row("  note", warning)
     count = Counter(each["step"] for each in document["changes"])
     yield ""
     unknown = f", {count['?']} not known" if count["?"] else ""
     yield f"{count['+']} to add, {count['-']} to remove, {count['=']} as they are{unknown}; nothing was changed"
 
 
-def _about_cluster(cluster: dict[str, Any]) -> list[str]:
+def _about_cluster(cluster: dict[str, Any]) -> str:
     if cluster["trouble"]:
-        text = one_line(f"the cluster's namespaces are not known: {cluster['trouble']}")
-        return textwrap.wrap(text, WIDTH, break_on_hyphens=False)
-    return [_cut(f"context {cluster['context']}: {cluster['namespaces']} namespaces")]
+        return f"not seen, so its namespaces are not known: {cluster['trouble']}"
+    return f"{cluster['context']}, {cluster['namespaces']} namespace{'' if cluster['namespaces'] == 1 else 's'}"
 
 
-def _cut(text: str) -> str:
-    line = one_line(text) if not text.startswith("  ") else f"  {one_line(text)}"
-    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
+def _cut(text: str, most: int) -> str:
+    line = f"{text[:2]}{one_line(text[2:])}"
+    return f"{line[: most - 1]}…" if 0 < most < len(line) else line

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import textwrap
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -14,14 +12,15 @@ import click
 
 from resolverd import control_client
 from resolverd.cli.background import chosen_folder
+from resolverd.cli.layout import columns, row, wrapped
 from resolverd.cli.observe import size
 from resolverd.cli.progress import DIM, GREEN, PLAIN, RED, coloured
 from resolverd.errors import ExitCode, UsageError, one_line
 from resolverd.options import split_endpoint
 
-INDENT = 11
 MOST_DOMAINS = 40
 """Domains shown in the table; ``--output json`` has all."""
+MOST_OF_A_PATH = 50
 MOST_WITHHELD = 10
 
 
@@ -69,7 +68,7 @@ def _table(document: dict[str, Any], colour: bool) -> Iterator[str]:
     yield from _host(document["host"])
     yield from _cluster(document["cluster"])
     yield from _dns(document["dns"])
-    yield from _row("Tunnel", _tunnel(document["tunnel"]))
+    yield from row("Tunnel", _tunnel(document["tunnel"]))
     yield ""
     yield from _checks(document["checks"], colour)
 
@@ -77,22 +76,22 @@ def _table(document: dict[str, Any], colour: bool) -> Iterator[str]:
 def _host(host: dict[str, Any]) -> Iterator[str]:
     where = f" on {host['link']}" if host["link"] else ""
     by = f" by {host['bus']}" if host.get("bus") else ""
-    yield from _row("Host", f"{host['backend']}{where}{by}: {host['reason']}")
+    yield from row("Host", f"{host['backend']}{where}{by}: {host['reason']}")
     names = [name for name in host["domains"] if not name.endswith(".arpa")]
     reverse = len(host["domains"]) - len(names)
-    yield from _row("Domains", _listed(names) + (f", and {_count(reverse, 'reverse zone')}" if reverse else ""))
-    yield from _row("Search", _listed(host["search"]))
+    yield from row("Domains", _listed(names, f"{_count(reverse, 'reverse zone')}" if reverse else ""))
+    yield from row("Search", _listed(host["search"]))
     for number, item in enumerate(host["withheld"][:MOST_WITHHELD]):
         names = item["still"]
         still = f"; use {next((name for name in names if name.endswith('.svc')), names[-1])}" if names else ""
         text = f"{item['name']} ({item['reason']}): {item['detail']}{still}"
-        yield from _row("" if number else "Withheld", text)
+        yield from row("" if number else "Withheld", text)
     if (more := len(host["withheld"]) - MOST_WITHHELD) > 0:
-        yield from _row("", f"and {more} more: resolverd status -o json")
+        yield from row("", f"and {more} more: resolverd status -o json")
     if used := host.get("suffix-list"):
-        yield from _row("Suffixes", f"{used['path']} of {used['dated']}, {used['days']} days old")
+        yield from row("Suffixes", f"{_short(used['path'])} of {used['dated']}, {_count(used['days'], 'day')} old")
     for text in (*host.get("warnings", ()), *host.get("notes", ())):
-        yield from _row("Note", text)
+        yield from row("Note", text)
 
 
 def _cluster(cluster: dict[str, Any]) -> Iterator[str]:
@@ -100,14 +99,14 @@ def _cluster(cluster: dict[str, Any]) -> Iterator[str]:
         _count(cluster[kind], kind.removesuffix("s")) for kind in ("namespaces", "services", "endpoints")
     )
     changed = f"; last change {_age(cluster['last-event'])} ago" if cluster["last-event"] else ""
-    yield from _row("Cluster", f"{cluster['context']} at {cluster['server']} ({cluster['domain']})")
-    yield from _row("", f"{counts}{changed}" if cluster["synced"] else "not listed yet")
+    yield from row("Cluster", f"{cluster['context']} at {cluster['server']} ({cluster['domain']})")
+    yield from row("", f"{counts}{changed}" if cluster["synced"] else "not listed yet")
 
 
 def _dns(dns: dict[str, Any]) -> Iterator[str]:
     queries, rcodes = dns.get("queries", 0), dns.get("rcodes", {})
     detail = f": {', '.join(f'{count} {rcode}' for rcode, count in rcodes.items())}" if rcodes else ""
-    yield from _row("DNS", f"{', '.join(dns['listen'])}, {_count(queries, 'query', 'queries')}{detail}")
+    yield from row("DNS", f"{', '.join(dns['listen'])}, {_count(queries, 'query', 'queries')}{detail}")
 
 
 def _checks(checks: list[dict[str, Any]], colour: bool) -> Iterator[str]:
@@ -115,7 +114,7 @@ def _checks(checks: list[dict[str, Any]], colour: bool) -> Iterator[str]:
     for check in checks:
         mark = "✓" if check["ok"] else "✗"
         fix = f" ({check['fix']})" if check["fix"] and not check["ok"] else ""
-        lines = _wrapped(f"{check['id']}: {check['detail']}{fix}", _width() - 2)
+        lines = wrapped(f"{check['id']}: {check['detail']}{fix}", columns() - 2)
         mark = f"{GREEN if check['ok'] else RED}{mark}{PLAIN}" if colour else mark
         for number, line in enumerate(lines):
             shown = f"{DIM}{line}{PLAIN}" if colour and check["ok"] else line
@@ -137,22 +136,16 @@ def _count(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_DOMAINS} more" if len(names) > MOST_DOMAINS else ""
-    return " ".join(names[:MOST_DOMAINS]) + more if names else "none"
+def _listed(names: list[str], also: str = "") -> str:
+    more = f"{len(names) - MOST_DOMAINS} more" if len(names) > MOST_DOMAINS else ""
+    rest = " and ".join(filter(None, (more, also)))
+    return " ".join(names[:MOST_DOMAINS]) + (f", and {rest}" if rest else "") if names else also or "none"
 
 
-def _width() -> int:
-    return max(60, min(shutil.get_terminal_size((100, 24)).columns, 140))
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(one_line(text), width, break_long_words=False, break_on_hyphens=False) or [""]
-
-
-def _row(title: str, text: str) -> Iterator[str]:
-    for number, line in enumerate(_wrapped(text, _width() - INDENT)):
-        yield f"{title if number == 0 else '':<{INDENT}}{line}"
+def _short(path: str) -> str:
+    """The end of a long path, which says whose file it is; ``--output json`` has the whole."""
+    parts = path.split("/")
+    return f"…/{'/'.join(parts[-2:])}" if len(path) > MOST_OF_A_PATH and len(parts) > 3 else path
 
 
 def _age(moment: str) -> str:

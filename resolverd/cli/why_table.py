@@ -1,16 +1,12 @@
-"""``resolverd why`` for people: aligned short lines of 80 columns at most."""
+"""``resolverd why`` for people: aligned short lines."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from resolverd.cli.layout import INDENT, columns, row, wrapped
 from resolverd.cli.progress import DIM, GREEN, PLAIN, RED
-from resolverd.errors import one_line
-
-WIDTH = 80
-INDENT = 11
 
 _NORMAL = "normal-resolver"
 _VERDICTS = {
@@ -38,31 +34,31 @@ _RULES = {
 
 def lines(document: dict[str, Any], *, colour: bool = False) -> Iterator[str]:
     """The whole report; without the host's part where there is none."""
-    yield from _wrapped(f"{document['name']} is {_VERDICTS[document['answered-by']]}", 0)
+    yield from wrapped(f"{document['name']} is {_VERDICTS[document['answered-by']]}", columns())
     yield from decided(document)
     if document.get("host"):
         yield from _host(document, colour)
     for number, change in enumerate(document["changes"]):
-        yield from _row("" if number else "To change", change)
+        yield from row("" if number else "To change", change)
     if note := document.get("note"):
-        yield from _row("Note", note)
+        yield from row("Note", note)
 
 
 def decided(document: dict[str, Any]) -> Iterator[str]:
     """Which rule decided, and why."""
     rule = document["rule"]
-    yield from _row("Rule", _named(rule))
+    yield from row("Rule", _named(rule))
     if rule["kind"] != "none":
-        yield from _row("From", rule["origin"])
-    yield from _row("Why", document["reason"] + (f" ({document['withheld']})" if document["withheld"] else ""))
+        yield from row("From", rule["origin"])
+    yield from row("Why", document["reason"] + (f" ({document['withheld']})" if document["withheld"] else ""))
     for number, other in enumerate(document["overruled"]):
         named = _named(other)
         origin = "" if other["origin"] == named else f" ({other['origin']})"
-        yield from _row("" if number else "Overruled", f"{named}{origin}: {other['because']}")
+        yield from row("" if number else "Overruled", f"{named}{origin}: {other['because']}")
     if still := document["still"]:
-        yield from _row("Still", f"{' '.join(still)} {'are' if len(still) > 1 else 'is'} the cluster's")
+        yield from row("Still", f"{' '.join(still)} {'are' if len(still) > 1 else 'is'} the cluster's")
     if len(document["searched"]) > 1:
-        yield from _row("Tried", ", then ".join(document["searched"]))
+        yield from row("Tried", ", then ".join(document["searched"]))
 
 
 def _named(rule: dict[str, str]) -> str:
@@ -73,12 +69,12 @@ def _host(document: dict[str, Any], colour: bool) -> Iterator[str]:
     intended, answer, lookup = document["host"]["intended"], document.get("answer"), document.get("lookup")
     to = f"{intended['link'] or 'our server'}, server {', '.join(intended['servers'])}" if intended["ours"] else ""
     on = "; that server asks your usual resolver" if to and document["answered-by"] == _NORMAL else ""
-    yield from _row("Host asks", f"{to}: {intended['because']}{on}" if to else f"not us: {intended['because']}")
+    yield from row("Host asks", f"{to}: {intended['because']}{on}" if to else f"not us: {intended['because']}")
     if answer is not None:
         said = ", ".join((*answer["aliases"], *answer["addresses"])) or answer["rcode"]
-        yield from _row("Answer", f"{said}, says our server" if answer["rcode"] != "none" else answer["error"])
+        yield from row("Answer", f"{said}, says our server" if answer["rcode"] != "none" else answer["error"])
     if lookup is not None:
-        yield from _row("Really", _found(lookup))
+        yield from row("Really", _found(lookup))
     if problem := document.get("difference"):
         yield from _painted("Differs", problem, RED if colour else "")
     elif lookup is not None:
@@ -95,14 +91,5 @@ def _found(lookup: dict[str, Any]) -> str:
 
 
 def _painted(title: str, text: str, colour: str) -> Iterator[str]:
-    for line in _row(title, text):
+    for line in row(title, text):
         yield f"{line[:INDENT]}{colour}{line[INDENT:]}{PLAIN}" if colour else line
-
-
-def _row(title: str, text: str) -> Iterator[str]:
-    for number, line in enumerate(_wrapped(text, INDENT)):
-        yield f"{'' if number else title:<{INDENT}}{line}"
-
-
-def _wrapped(text: str, indent: int) -> list[str]:
-    return textwrap.wrap(one_line(text), WIDTH - indent, break_long_words=True, break_on_hyphens=False) or [""]
