@@ -42,11 +42,13 @@ fix: setup ## what ruff can mend by itself
 	@$(BIN)/ruff format
 
 .PHONY: bench
-bench: setup ## measurements, one script each: tests/bench/bench_*.py
+bench: ## measurements, one script each: tests/bench/bench_*.py
+	@scripts/setup.sh bench
 	@set -e; for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 .PHONY: bench-dns
-bench-dns: setup ## answers a second beside dnsmasq, unbound and CoreDNS; latency beside a full tunnel (needs dnsperf)
+bench-dns: ## answers a second beside dnsmasq, unbound and, where COREDNS names it, CoreDNS; latency beside a full tunnel
+	@scripts/setup.sh bench
 	@set -e; for script in tests/bench/bench_dns*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 .PHONY: bench-tunnel

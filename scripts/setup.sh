@@ -2,6 +2,7 @@
 # Leaves .venv/bin/resolverd behind, and what `make demo` and `make test` need besides Python: system packages, and an
 # unpacked systemd-resolved where none is installed. Run it by `make setup`. PYTHON names the interpreter to use.
 # It installs nothing that is there already, never systemd-resolved, and never changes /etc/resolv.conf.
+# With the argument `bench` also what `make bench-dns` measures with and beside; what cannot be had is left out there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -178,6 +179,43 @@ set_up_resolved() {
     step "systemd-resolved (unpacked, not installed)" .venv/bin/python -m resolverd.demo.resolved --fetch
 }
 
+# unbound is unpacked, not installed: its package starts a server for the host's own questions.
+unpack_unbound() {
+    local packages folder=.cache/bench/unbound
+    packages=$(apt-get install --simulate --no-install-recommends unbound | awk '/^Inst / { print $2 }')
+    rm -rf "$folder"
+    mkdir -p "$folder/archives"
+    # shellcheck disable=SC2086  # one word for each package
+    (cd "$folder/archives" && apt-get download -o APT::Sandbox::User=root $packages)
+    for archive in "$folder"/archives/*.deb; do dpkg-deb --extract "$archive" "$folder"; done
+    rm -r "$folder/archives"
+    cat >"$folder/run" <<'RUN'
+#!/bin/sh
+here=$(dirname "$0")
+libraries=$(find "$here/usr/lib" -name '*.so*' -printf '%h\n' | sort -u | paste -sd :)
+LD_LIBRARY_PATH=$libraries exec "$here/usr/sbin/unbound" "$@"
+RUN
+    chmod +x "$folder/run"
+    "$folder/run" -V
+}
+
+set_up_bench() {
+    local line program package missing=()
+    for line in "dnsperf dnsperf" "dnsmasq dnsmasq-base"; do
+        read -r program package <<<"$line"
+        command -v "$program" >/dev/null || ! can_install || missing+=("$package")
+    done
+    if ((${#missing[@]})); then
+        refresh_package_lists
+        install_packages "${missing[@]}"
+    fi
+    if [[ -z ${UNBOUND-} && ! -x .cache/bench/unbound/run ]] && ! command -v unbound >/dev/null; then
+        command -v apt-get >/dev/null || return 0
+        ! can_install || refresh_package_lists
+        (step "unbound (unpacked, not installed)" unpack_unbound) || rm -rf .cache/bench/unbound
+    fi
+}
+
 # What the virtual environment was made of: as long as it stays the same, there is nothing to do.
 ingredients=$(cat requirements.lock pyproject.toml scripts/setup.sh <(echo "$PWD ${PYTHON-}") | sha256sum)
 if [[ ! -x .venv/bin/resolverd || $(cat .venv/made-of 2>/dev/null) != "$ingredients" ]]; then
@@ -189,3 +227,4 @@ set_up_gi
 set_up_test_programs
 set_up_resolved
 set_up_postgresql
+[[ ${1-} != bench ]] || set_up_bench
