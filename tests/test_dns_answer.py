@@ -84,6 +84,8 @@ HEADLESS: Cases = [
     ("_x._tcp.portless.shop.svc", "SRV", "NXDOMAIN"),
     ("portnull.shop.svc", "A", "10.244.0.42"),
     ("portnull.shop.svc", "SRV", "NODATA"),
+    ("_x._tcp.portnull.shop.svc", "SRV", "NODATA"),
+    ("_x._tcp.portnull.shop.svc", "A", "10.244.0.42"),
     ("twins.shop.svc", "A", "10.244.0.51, 10.244.0.52"),
     ("twins.shop.svc", "AAAA", "fd00:244::52"),
     ("twins.shop.svc", "SRV", _targets("0 25 5432", "twins", "one", "two", "both")),
@@ -282,8 +284,9 @@ def test_endpoints_named_after_their_pods() -> None:
     assert short(ask("24.0.244.10.in-addr.arpa", "PTR", INDEX, config)) == "db-pod.db.shop.svc.cluster.local."
 
 
-def test_a_server_on_loopback_has_no_name_server_name() -> None:
-    config = replace(CONFIG, own_addresses=(ip_address("127.0.0.1"),))
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "0.0.0.0", "::"])
+def test_a_server_that_only_this_host_can_ask_has_no_name(address: str) -> None:
+    config = replace(CONFIG, own_addresses=(ip_address(address),))
     assert short(ask("cluster.local", "NS", INDEX, config)) == "NODATA"
     assert short(ask("ns.dns.cluster.local", "A", INDEX, config)) == "NODATA"
 

@@ -28,6 +28,7 @@ from dns_cluster import (
     put,
     service,
     short,
+    shown,
     shown_name,
     slice_of,
 )
@@ -57,6 +58,13 @@ class TestAuthority:
             (row,) = reply.authority
             assert isinstance(row.data, tuple)
             assert (row.owner, row.data[2]) == ((b"cluster", b"local"), 0)
+            assert shown(ask(name, "A", here.index).authority[0]).split()[2] == "0"
+
+    @pytest.mark.parametrize("name", ["nope.shop", "nope.shop.svc"])
+    def test_the_zone_of_a_short_name_has_the_name_server_of_the_cluster(self, name: str) -> None:
+        (row,) = ask(name, "A", index_of()).authority
+        assert shown_name(row.owner) == f"{name.rpartition('.')[2]}."
+        assert shown(row) == f"ns.dns.cluster.local. hostmaster.cluster.local. {SERIAL} 5"
 
     def test_the_zone_is_spelled_as_it_was_asked_and_targets_as_the_objects_are(self) -> None:
         denied = read(told(query("Nope.SHOP.svc.CLUSTER.Local")))
@@ -124,8 +132,8 @@ class TestServices:
         reply = read(told(query(f"crowd{MANY}.shop", Type.SRV), tcp=True))
         assert {row.data[:2] for row in reply.answer if isinstance(row.data, tuple)} == {(0, 1)}
 
-    def test_protocols_have_any_spelling(self) -> None:
-        spelled = port("http", 80, "tcp")
+    @pytest.mark.parametrize("spelled", [port("http", 80, "tcp"), port("HTTP", 80)])
+    def test_ports_and_protocols_have_any_spelling(self, spelled: dict[str, object]) -> None:
         index = index_of([*OBJECTS, service("odd", clusterIPs=["10.96.0.77"], ports=[spelled, PG])])
         for name in ("_http._tcp", "_http._TCP", "_pg._tcp"):
             assert short(ask(f"{name}.odd.shop", "A", index)) == "10.96.0.77"
@@ -176,10 +184,17 @@ class TestEndpoints:
         assert short(ask("one.shop", "A", index_of([*OBJECTS, made, slice_of("one", found, [PG])]))) == expected
 
     @pytest.mark.parametrize(
-        ("pod", "label"), [("p" * 63, "p" * 63), ("p" * 64, "10-244-0-83"), ("a.b", "10-244-0-83")]
+        ("pod", "hostname", "label"),
+        [
+            ("p" * 63, "", "p" * 63),
+            ("p" * 64, "", "10-244-0-83"),
+            ("a.b", "", "10-244-0-83"),
+            ("", "h" * 63, "h" * 63),
+            ("", "h" * 64, "10-244-0-83"),
+        ],
     )
-    def test_pods_that_cannot_be_labels_give_no_names(self, pod: str, label: str) -> None:
-        found = [endpoint("10.244.0.83", targetRef={"kind": "Pod", "name": pod})]
+    def test_what_cannot_be_a_label_gives_no_name(self, pod: str, hostname: str, label: str) -> None:
+        found = [endpoint("10.244.0.83", targetRef={"kind": "Pod", "name": pod}, hostname=hostname)]
         index = index_of([*OBJECTS, service("one", clusterIP="None", ports=[PG]), slice_of("one", found, [PG])])
         config = replace(CONFIG, endpoint_pod_names=True)
         target = f"{label}.one.shop.svc.cluster.local."

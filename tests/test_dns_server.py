@@ -158,7 +158,7 @@ class TestUdp:
 
     async def test_askers_that_vanish_harm_nobody(self) -> None:
         async with serving() as here:
-            for _ in range(200):
+            for _ in range(800):
                 with here.client() as end:
                     end.send(query(WEB))
             assert (await here.udp(query(WEB))).rcode == 0

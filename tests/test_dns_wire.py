@@ -23,6 +23,7 @@ from dns_wire import (
     query,
     question,
     read,
+    responder,
     send,
     told,
     wire,
@@ -53,6 +54,13 @@ class TestHeader:
         asked = question(WEB) * min(count, 2)
         assert code(send(HEADER.pack(1, RD, count, 0, 0, bool(extra)) + asked + extra)) == "FORMERR"
 
+    @pytest.mark.parametrize("extra", [b"", opt()])
+    @pytest.mark.parametrize("count", [2, 3, 65535])
+    def test_more_questions_promised_than_there_are(self, count: int, extra: bytes) -> None:
+        for tcp in (False, True):
+            lie = HEADER.pack(1, RD, count, 0, 0, bool(extra)) + question(WEB) + extra
+            assert code(send(lie, tcp=tcp)) == "FORMERR"
+
     @pytest.mark.parametrize("counts", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (65535, 65535, 65535)])
     def test_counts_that_lie(self, counts: tuple[int, int, int]) -> None:
         assert code(send(HEADER.pack(1, RD, 1, *counts) + question(WEB))) == "FORMERR"
@@ -68,6 +76,15 @@ class TestHeader:
     def test_of_the_flags_only_rd_and_cd_come_back(self, flag: int) -> None:
         reply = read(told(query(WEB, flags=flag)))
         assert reply.flags == 0x8400 | flag & (RD | CD)
+
+    @pytest.mark.parametrize("flag", [RD, CD, RD | CD, 0])
+    def test_they_come_back_however_the_reply_was_made(self, flag: int) -> None:
+        here = responder()
+        for asked in (query(WEB, flags=flag), query("example.com", flags=flag), query(WEB, klass=3, flags=flag)):
+            for _ in range(3):
+                assert read(told(asked, to=here)).flags & (RD | CD) == flag
+        for broken in (query(WEB, flags=flag) + b"?", query(WEB, flags=flag | 4 << 11)):
+            assert read(told(broken, to=here)).flags & RD == flag & RD
 
     def test_authority_is_claimed_for_our_names_only(self) -> None:
         ours = [read(told(query(name))) for name in (WEB, NOPE, "svc.cluster.local")]
