@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address
 
+import pytest
 from dns_cluster import CONFIG, NAMESPACES, OBJECTS, SERIAL, endpoint, gone, port, put, service, slice_of
-from dns_wire import HEADER, NOPE, RD, WEB, code, opt, query, question, read, responder, send, told
+from dns_wire import HEADER, MANY, NOPE, RD, WEB, code, opt, query, question, read, responder, send, told
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,6 +72,22 @@ class TestMemo:
         assert here.hits == 1
         assert isinstance(row.data, tuple)
         assert row.data[2] == SERIAL + 9
+
+    @pytest.mark.parametrize("sizes", [(512, 1200, 1232, 4096), (4096, 1232, 1200, 512, 0), (1000, 1001, 999)])
+    @pytest.mark.parametrize("name", ["web.shop", "crowd20.shop", "crowd60.shop", f"crowd{MANY}.shop", NOPE])
+    @pytest.mark.parametrize("kind", [Type.A, Type.SRV])
+    def test_the_size_a_client_takes_matters_only_where_the_reply_is_larger(
+        self, name: str, kind: Type, sizes: tuple[int, ...]
+    ) -> None:
+        here, forgetful, lengths = responder(), responder(memo=0), []
+        for size in sizes * 3:
+            asked = query(name, kind, opt(size))
+            reply, alone = read(told(asked, to=here)), read(told(asked, to=forgetful))
+            lengths.append(alone.size)
+            assert reply.size <= max(size, 512)
+            assert (reply.is_cut, len(reply.answer), reply.size) == (alone.is_cut, len(alone.answer), alone.size)
+        if max(lengths) <= 512:
+            assert here.hits == len(lengths) - 1
 
     def test_another_configuration_forgets_everything(self) -> None:
         here = responder()

@@ -29,6 +29,7 @@ _SOA = struct.Struct("!IIIII")
 _OPT = struct.Struct("!BHHBBHH")
 _EDE = struct.Struct("!HHH")
 _EDE_OPTION = 15
+_SERIAL_SIZE = 4
 _MAX_POINTER = 0x3FFF
 
 
@@ -59,6 +60,10 @@ class Prepared:
     def octets(self) -> int:
         """Octets behind the question, without the serial."""
         return len(self.before) + len(self.block) + len(self.after)
+
+    def size(self, question: bytes) -> int:
+        """Octets of the whole reply to ``question``."""
+        return HEADER_SIZE + len(question) + self.octets + (_SERIAL_SIZE if self.has_serial else 0)
 
     def tail(self, turn: int, serial: bytes) -> bytes:
         """Everything behind the question. ``turn`` says how far the addresses are turned."""
@@ -155,7 +160,7 @@ def prepare(name: Name, answer: Answer, edns: Edns | None, limit: int) -> Prepar
     if not prepared.addresses:
         prepared.fresh_until = math.inf
     if writer.serial_at >= 0:
-        _open(prepared, writer.serial_at, writer.serial_at + 4)
+        _open(prepared, writer.serial_at, writer.serial_at + _SERIAL_SIZE)
         prepared.has_serial = True
     elif len(writer.address_starts) > 1 and counts[2] == 0:
         _leave_block(prepared, writer.address_starts, len(writer.data))

@@ -26,6 +26,7 @@ from .message import (
     PLAIN_LIMIT,
     QR,
     RD,
+    TC,
     Edns,
     MalformedMessageError,
     Query,
@@ -65,8 +66,10 @@ class Reply:
     prepared: Prepared
 
 
-_Common = tuple[int, bytes, bytes]
-"""A common question found in a message: the flags its reply begins with, its key in the memo, its octets."""
+_Common = tuple[int, bytes, bytes, int]
+"""A common question found in a message: the flags its reply begins with, its key in the memo, its octets, and how many
+octets the reply may have.
+"""
 
 
 class Responder:
@@ -138,9 +141,9 @@ class Responder:
         """
         common = _common(data, tcp)
         if common is not None:
-            flags, key, question = common
+            flags, key, question, limit = common
             prepared = self.memo.entries.get(key)
-            if prepared is not None and prepared.tally is not None:
+            if prepared is not None and prepared.tally is not None and prepared.size(question) <= limit:
                 prepared.tally.again += 1
                 reply = self._finish(data, flags, question, prepared)
                 if not tcp and len(data) <= HEADER_SIZE + len(question) + _OPT_SIZE:
@@ -167,7 +170,9 @@ class Responder:
             return send_outward(data, flags, query, found, limit, tcp=tcp)
         prepared = prepare(query.name, found, query.edns, limit)
         self._count(prepared, query, found.error is NOT_READY, found.authoritative)
-        if common is not None and found.lasting and common[2] == query.question:
+        # A reply that was cut for one who takes little is not everybody's.
+        is_for_all = limit >= EDNS_SIZE or query.edns is None or not prepared.flags & TC
+        if common is not None and found.lasting and is_for_all and common[2] == query.question:
             self.memo.put(common[1], prepared, found.depends)
         return self._finish(data, QR | flags & (RD | CD), query.question, prepared)
 
@@ -223,7 +228,8 @@ def _common(data: bytes, tcp: bool) -> _Common | None:
     """The common question in ``data``, with its key in the memo; None when there is any doubt.
 
     The key holds the octets up to the first zero octet, the name in lower case, the type and the class as they are
-    (type 65 is no letter). When a label holds a zero octet the key is no whole name: nothing is kept under it.
+    (type 65 is no letter). When a label holds a zero octet the key is no whole name: nothing is kept under it. What
+    size a client takes is not in it: a reply that fits is the same for all of them.
     """
     head = HEADS.get(data[2:HEADER_SIZE])
     if head is None:
@@ -234,11 +240,12 @@ def _common(data: bytes, tcp: bool) -> _Common | None:
     if root < 0 or len(data) < end:
         return None
     variant = 4 if tcp else 0
+    limit = MAX_MESSAGE if tcp else PLAIN_LIMIT
     if has_opt:
         if len(data) < end + _OPT_SIZE or data[end : end + 3] != _OPT_START or data[end + 6]:
             return None
-        if int.from_bytes(data[end + 3 : end + 5], "big") < EDNS_SIZE and not tcp:
-            return None
+        if not tcp:
+            limit = min(max(int.from_bytes(data[end + 3 : end + 5], "big"), PLAIN_LIMIT), EDNS_SIZE)
         options = int.from_bytes(data[end + 9 : end + 11], "big")
         if len(data) != end + _OPT_SIZE + options or (options and not _are_options(data, end + _OPT_SIZE)):
             return None
@@ -246,7 +253,7 @@ def _common(data: bytes, tcp: bool) -> _Common | None:
     elif len(data) != end:
         return None
     question = data[HEADER_SIZE:end]
-    return flags, question[:-4].lower() + question[-4:] + _VARIANTS[variant], question
+    return flags, question[:-4].lower() + question[-4:] + _VARIANTS[variant], question, limit
 
 
 def _are_options(data: bytes, offset: int) -> bool:
