@@ -170,10 +170,23 @@ async def test_what_became_of_a_client(host: str) -> None:
             (address, port), (_, client_port) = listener.getsockname()[:2], client.getsockname()[:2]
             ends = Opening(ip_address(address), client_port, ip_address(address), port)
             assert sockets.state(ends) is ClientState.HELD
+            assert ends in sockets.connections()
             client.shutdown(socket.SHUT_WR)
+            assert ends in sockets.connections()
             assert sockets.state(ends) is ClientState.HELD
             client.close()
             await eventually(lambda: sockets.state(ends) is ClientState.LEFT)
             unknown = Opening(ip_address(address), 1, ip_address(address), 1)
+            assert unknown not in sockets.connections()
             assert sockets.state(unknown) is ClientState.UNKNOWN
+    sockets.close()
+
+
+async def test_an_ipv4_connection_of_an_ipv6_socket_is_one_of_ipv4() -> None:
+    sockets = ClientSockets()
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_INET6) as client:
+        port = listener.getsockname()[1]
+        client.connect(("::ffff:127.0.0.1", port))
+        here = ip_address("127.0.0.1")
+        assert Opening(here, client.getsockname()[1], here, port) in sockets.connections()
     sockets.close()

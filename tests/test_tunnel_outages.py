@@ -70,7 +70,7 @@ async def why_not(address: Address, port: int = 7) -> str:
 
 async def test_the_tunnel_process_is_killed(tunnel: Rig) -> None:
     address = await tunnel.address("echo")
-    client = await Client.connected(address)
+    client, waiting = [await Client.connected(address) for _ in range(2)]
     tunnel.process.kill()
     await tunnel.process.wait()
     connecting = asyncio.create_task(why_not(address))
@@ -79,9 +79,11 @@ async def test_the_tunnel_process_is_killed(tunnel: Rig) -> None:
     async with process_on(tunnel.device, tunnel.cluster) as second:
         await second.start()
         assert await connecting == ""
+        await waiting.ends()  # although it sends nothing
         client.send(b"are you there?")
         await client.ends()
-        await client.close()
+        for one in (client, waiting):
+            await one.close()
 
 
 async def test_the_api_server_is_gone_and_comes_back(tunnel: Rig) -> None:

@@ -112,6 +112,15 @@ def test_a_reset_goes_back_and_acknowledges_the_syn(data: bytes, newer: bool) ->
     assert newer or folded(answer[:20]) == 0xFFFF
 
 
+@pytest.mark.parametrize("ends", [Opening(CLIENT4, 40000, POD4, 80), Opening(CLIENT6, 40000, POD6, 80)])
+def test_a_challenge_is_a_syn_from_the_far_end(ends: Opening) -> None:
+    made = packet.challenge(ends)
+    assert packet.classify(made, len(made)) is Kind.SYN
+    assert packet.opening(made) == Opening(ends.address, 80, ends.client, 40000)
+    assert folded(pseudo(made)) == 0xFFFF
+    assert ends.client.version == 6 or folded(made[:20]) == 0xFFFF
+
+
 @given(st.binary(max_size=3000), st.booleans(), st.sampled_from(Unreachable))
 def test_an_unreachable_quotes_the_packet_and_stays_small(data: bytes, newer: bool, why: Unreachable) -> None:
     about = (v6 if newer else v4)(17, UDP + data)

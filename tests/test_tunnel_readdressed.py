@@ -109,6 +109,7 @@ async def test_the_next_process_takes_over_and_resets_the_old_ones_connections(t
     reader, writer = await asyncio.open_connection(str(address), 7)
     writer.write(b"hello")
     assert await reader.readexactly(5) == b"hello"
+    waiting, silent = await asyncio.open_connection(str(address), 7)
     os.kill(tunnel.process.pid, signal.SIGSTOP)  # so that it cannot say goodbye
     tunnel.process.kill()
     await tunnel.process.wait()
@@ -117,9 +118,12 @@ async def test_the_next_process_takes_over_and_resets_the_old_ones_connections(t
         writer.write(b"anybody?")
         with pytest.raises(ConnectionResetError):
             await asyncio.wait_for(reader.read(), 20)
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(waiting.read(), 20)
         assert await error_of(address, 7) == 0
         assert await error_of(address, 4242) == errno.ECONNREFUSED
     writer.close()
+    silent.close()
 
 
 async def test_fragments_and_what_is_no_tcp_are_dropped_and_counted(tunnel: Rig) -> None:

@@ -11,6 +11,8 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
+from resolverd.names import Address
+
 from . import packet
 from .inside import Inside
 from .listeners import Listeners
@@ -71,6 +73,15 @@ class Gate:
     def __contains__(self, ends: Opening) -> bool:
         """Whether a connection is held, granted or flowing."""
         return ends in self._flows or ends in self._granted or ends in self._held
+
+    def disown(self, is_routed: Callable[[Address], bool]) -> None:
+        """Have this host's connections that an earlier process carried reset, also those that wait and say nothing.
+
+        Their TCP answers a challenge; nobody inside knows what the answer is about, so it is answered with an RST.
+        """
+        for ends in self._clients.connections():
+            if ends not in self and is_routed(ends.address):
+                self._wires.back(packet.challenge(ends))
 
     def admit(self, syn: bytes) -> None:
         """Take a packet of kind SYN: the first of a connection, or one sent again."""

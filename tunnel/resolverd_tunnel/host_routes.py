@@ -105,6 +105,10 @@ class RouteKeeper:
         self._forget([a for a, held in self._wanted.items() if held < oldest and not is_in_use(a)])
         self.look()
 
+    def is_routed(self, address: Address) -> bool:
+        """Whether ``address`` has a route of ours."""
+        return address in self.present or any(address in network for network in self.ranges)
+
     def shown(self) -> list[str]:
         """Every route of ours, for ``status``."""
         return [str(network) for network in self.ranges] + [f"{a}/{a.max_prefixlen}" for a in self.present]

@@ -145,6 +145,16 @@ def reset(segment: Octets) -> bytes:
     return _reply(segment, TCP, build)
 
 
+def challenge(ends: Opening) -> bytes:
+    """A SYN to the client of a connection that is open there, which has its TCP say where it stands (RFC 5961 4.2)."""
+    client, address = ends.client.packed, ends.address.packed
+    bare = (b"\x45" + bytes(11) if ends.client.version == 4 else b"\x60" + bytes(7)) + client + address
+    build: Callable[[int], bytes] = lambda checksum: struct.pack(  # noqa: E731
+        "!HHIIBBHHH", ends.port, ends.client_port, 0, 0, 5 << 4, _SYN, 0, checksum, 0
+    )
+    return _reply(bare, TCP, build)
+
+
 def may_be_reset(segment: Octets) -> bool:
     """Whether an RST may be sent about a TCP segment: not about an RST, nor where no answer may go."""
     return not segment[header_length(segment) + 13] & _RST and may_be_answered(segment)

@@ -20,9 +20,11 @@ class ClosableRouteTable(RouteTable, Protocol):
 
 
 class Clients(Protocol):
-    """Tells what became of the program at the other end of a connection."""
+    """Tells what this host's programs have open, and what became of the one at the other end of a connection."""
 
     def state(self, ends: Opening) -> ClientState: ...
+
+    def connections(self) -> list[Opening]: ...
 
     def close(self) -> None: ...
 
@@ -32,6 +34,9 @@ class UnknownClients:
 
     def state(self, ends: Opening) -> ClientState:
         return ClientState.UNKNOWN
+
+    def connections(self) -> list[Opening]:
+        return []
 
     def close(self) -> None:
         """Nothing is open."""

@@ -69,6 +69,7 @@ class Tunnel:
     async def run(self) -> None:
         """Until the channel ends. Raises ResolverdError when the device is gone."""
         self._packets.start(self._gate.admit, self._dns.take)
+        self._disown()
         await self._channel.send(Ready(NAME))
         parts = (
             self._receive(),
@@ -140,6 +141,12 @@ class Tunnel:
             log.error("changing routes: %s", error.strerror)
         if self._holds:
             self._holds.start()
+
+    def _disown(self) -> None:
+        try:
+            self._gate.disown(self._routes.is_routed)
+        except OSError as error:
+            log.error("looking for an earlier process's connections: %s", error.strerror)
 
     async def _tidy(self) -> None:
         while True:
