@@ -100,7 +100,8 @@ def changes(decision: Decision, decider: Decider) -> Iterator[Change]:
         yield Change("dns.excludes", rule.text, rule.origin)
         return
     if rule.kind is RuleKind.WITHHELD:
-        yield from _for_withheld(rule, decider)
+        if decider.withheld[rule.text].reason is not Reason.INVALID_NAME:
+            yield Change("dns.allow-collisions", rule.text)
         return
     if rule.kind is RuleKind.WPAD or len(name) < 2:
         yield Change("dns.mappings", f"{{name: {text_of(name)}, alias-for: NAME}}")
@@ -108,14 +109,6 @@ def changes(decision: Decision, decider: Decider) -> Iterator[Change]:
     parent = name[1:] if len(name) > 2 else name
     below = max(rule.length, 2) if rule.kind is RuleKind.EXCLUDE_SUFFIX else 2
     yield Change("dns.include-suffixes", "." + text_of(parent if len(parent) >= below else name))
-
-
-def _for_withheld(rule: Rule, decider: Decider) -> Iterator[Change]:
-    why = decider.withheld[rule.text].reason
-    if why is Reason.EXCLUDED:
-        yield Change("dns.include-suffixes", f".{rule.text}")
-    elif why is not Reason.INVALID_NAME:
-        yield Change("dns.allow-collisions", rule.text)
 
 
 def document(decision: Decision, decider: Decider) -> dict[str, Any]:

@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 CHECKOUT = Path(__file__).parents[1]
 IN_STAGE = "RESOLVERD_STAGE" in os.environ
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")  # how busy the machine is says nothing of the code
 
 
 def pytest_configure(config: pytest.Config) -> None:

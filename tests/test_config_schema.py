@@ -65,7 +65,7 @@ def test_it_is_a_schema() -> None:
     assert all(part["description"] for one in schema()["properties"].values() for part in one["properties"].values())
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(document=DOCUMENT)
 def test_schema_and_checks_agree(tmp_path: Path, document: Any) -> None:
     mistakes = checked(tmp_path, document)

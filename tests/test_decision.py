@@ -135,6 +135,13 @@ def test_a_reverse_zone_is_the_narrowest_range_around_the_address() -> None:
     assert partly.decide(decision.name).answerer is Answerer.CLUSTER_DNS, "it may be an address of another namespace"
 
 
+def test_no_setting_takes_a_namespace_that_has_no_name_for_the_host() -> None:
+    one = by_dns("_tcp")
+    decision = one.decide(labels("web._tcp"))
+    assert (decision.rule.kind, list(changes(decision, one))) == ("withheld", [])
+    assert document(decision, one)["withheld"] == "invalid-name"
+
+
 def test_single_labels_where_the_host_searches_nothing() -> None:
     one = by_dns("db", namespace="db")
     assert shown(one, "web") == "resolverd by search db.svc.cluster.local"

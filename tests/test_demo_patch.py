@@ -6,13 +6,12 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from resolverd.demo.patch import merge_patch, strategic_merge_patch
 from resolverd.demo.status import StatusError
 
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """On a loaded machine an example may take its time."""
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "a", "b"])
 JSON = st.recursive(
@@ -44,7 +43,6 @@ def test_the_examples_of_the_rfc(target: Any, patch: Any, result: Any) -> None:
     assert merge_patch(target, patch) == result
 
 
-@UNHURRIED
 @given(JSON, JSON)
 def test_twice_is_once_and_the_arguments_stay(target: Any, patch: Any) -> None:
     kept = copy.deepcopy((target, patch))
@@ -66,7 +64,6 @@ NO_NULLS = st.recursive(
 )
 
 
-@UNHURRIED
 @given(NO_NULLS, NO_NULLS)
 def test_the_difference_of_two_documents_leads_from_one_to_the_other(old: Any, new: Any) -> None:
     assert merge_patch(old, difference(old, new)) == new
@@ -109,7 +106,6 @@ STRATEGIC = st.recursive(
 )
 
 
-@UNHURRIED
 @given(STRATEGIC, STRATEGIC)
 def test_no_strategic_patch_does_worse_than_being_refused(target: Any, patch: Any) -> None:
     kept = copy.deepcopy((target, patch))

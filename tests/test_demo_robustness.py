@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from resolverd.demo import tables
@@ -17,7 +17,6 @@ from resolverd.demo.manifests import read_directory
 from resolverd.demo.resources import by_kind
 from resolverd.demo.status import StatusError
 
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """On a loaded machine an example may take its time."""
 MANIFESTS = [item for part in (SYSTEM, SAMPLES) for item in read_directory(part)]
 ANYTHING = st.recursive(
@@ -75,7 +74,6 @@ def refused_properly() -> Iterator[None]:
             raise
 
 
-@UNHURRIED
 @given(damaged(), damaged())
 def test_nothing_that_is_sent_breaks_the_cluster(raw: dict[str, Any], patch: dict[str, Any]) -> None:
     resource = by_kind(raw.get("apiVersion"), raw.get("kind"))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from resolverd.demo.resources import EVENTS, PODS
 from resolverd.demo.selectors import field_values, matches, parse_fields, parse_labels
 from resolverd.demo.status import StatusError
 
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """On a loaded machine an example may take its time."""
 KEYS = st.sampled_from(["app", "tier", "example.com/app", "a.b-c_d"])
 VALUES = st.sampled_from(["", "web", "db", "v1.2_x-y"])
@@ -18,27 +17,23 @@ LABELS = st.dictionaries(KEYS, VALUES)
 SPACE = st.sampled_from(["", " "])
 
 
-@UNHURRIED
 @given(LABELS, KEYS, VALUES, st.sampled_from(["=", "==", "!="]), SPACE)
 def test_equality(labels: dict[str, str], key: str, value: str, operator: str, space: str) -> None:
     selected = matches(parse_labels(f"{key}{space}{operator}{space}{value}"), labels)
     assert selected is ((labels.get(key) == value) is not (operator == "!="))
 
 
-@UNHURRIED
 @given(LABELS, KEYS, st.lists(VALUES, min_size=1), st.booleans(), SPACE)
 def test_sets(labels: dict[str, str], key: str, values: list[str], negated: bool, space: str) -> None:
     text = f"{key} {'notin' if negated else 'in'}{space}({f',{space}'.join(values)})"
     assert matches(parse_labels(text), labels) is ((labels.get(key) in values) is not negated)
 
 
-@UNHURRIED
 @given(LABELS, KEYS, st.booleans())
 def test_existence(labels: dict[str, str], key: str, negated: bool) -> None:
     assert matches(parse_labels("!" * negated + key), labels) is ((key in labels) is not negated)
 
 
-@UNHURRIED
 @given(LABELS, st.lists(st.sampled_from(["app=web", "tier in (db, web)", "!example.com/app", "a.b-c_d"])), SPACE)
 def test_all_terms_must_hold(labels: dict[str, str], terms: list[str], space: str) -> None:
     together = matches(parse_labels(f"{space},{space}".join(terms)), labels)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from resolverd import plan
@@ -93,7 +93,6 @@ def worlds(draw: st.DrawFn) -> World:
     )
 
 
-@settings(deadline=None)
 @given(worlds())
 def test_no_domain_of_ours_is_or_is_above_one_of_others_unless_the_user_names_it(world: World) -> None:
     for domain in world.plan().domains:
@@ -104,7 +103,6 @@ def test_no_domain_of_ours_is_or_is_above_one_of_others_unless_the_user_names_it
             assert not is_under(labels(other), labels(domain.name)), (domain, other)
 
 
-@settings(deadline=None)
 @given(worlds())
 def test_no_cluster_domain_takes_a_name_under_a_public_suffix_but_its_services_and_pods(world: World) -> None:
     own = world.facts.domain
@@ -117,7 +115,6 @@ def test_no_cluster_domain_takes_a_name_under_a_public_suffix_but_its_services_a
             assert domain.name in (f"svc.{own}", f"pod.{own}")
 
 
-@settings(deadline=None)
 @given(worlds())
 def test_what_the_settings_do_not_name_is_routed_nowhere_when_namespaces_are_not(world: World) -> None:
     lean = replace(world.settings, host=HostSettings(route_namespaces=False))
@@ -125,7 +122,6 @@ def test_what_the_settings_do_not_name_is_routed_nowhere_when_namespaces_are_not
     assert kinds <= {Origin.CLUSTER_DOMAIN, Origin.INCLUDE_SUFFIX} | ({Origin.SEARCH} if lean.dns.search else set())
 
 
-@settings(deadline=None)
 @given(worlds(), st.randoms(use_true_random=False))
 def test_the_order_of_namespaces_never_matters(world: World, shuffler: random.Random) -> None:
     shuffled = list(world.namespaces)
@@ -133,7 +129,6 @@ def test_the_order_of_namespaces_never_matters(world: World, shuffler: random.Ra
     assert world.plan() == world.plan(tuple(shuffled))
 
 
-@settings(deadline=None)
 @given(worlds())
 def test_our_server_claims_no_short_name_of_a_withheld_namespace(world: World) -> None:
     made = world.plan()
