@@ -178,3 +178,34 @@ async def test_by_way_of_a_proxy_with_a_certificate_and_another_server_name(
         assert {head.split()[1] for head in made.connects} == {f"api.elsewhere:{made.port}".encode()}
         assert set(made.asked_for) == {NAME}
         await resolverd("down")
+
+
+async def test_where_the_addresses_are_reachable_anyway_nothing_is_carried(laptop: Laptop) -> None:
+    with (laptop.folder / "config.yaml").open("a") as config:
+        config.write("tunnel: {transport: direct}\n")
+    address = laptop.cluster.get("Service", "web", "shop")["spec"]["clusterIP"]
+    await lines(f"ip address add {address}/32 dev lo")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\nby way of nobody\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, address, 80)
+    try:
+        started = await laptop.up()
+        assert started.code == 0, started
+        assert (await shell("curl -sS --max-time 10 http://web.shop/")).out == "by way of nobody\n"
+        assert (await shell("ip route show dev resolverd0")).out == ""
+        shown = await status()
+        assert (shown["state"], shown["tunnel"]["transport"], shown["tunnel"]["state"]) == (
+            "healthy",
+            "direct",
+            "direct",
+        )
+        await resolverd("down")
+    finally:
+        server.close()
+        await server.wait_closed()
+        await lines(f"ip address del {address}/32 dev lo")

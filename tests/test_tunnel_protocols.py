@@ -64,6 +64,9 @@ async def test_http_2_without_tls(tunnel: Rig, tmp_path: Path) -> None:
         url = f"http://{address}:7/page"
         done = await shell(f"curl -sS --http2-prior-knowledge -w '%{{http_version}}' {url}")
         assert (done.out, done.err) == ("hello over h2c\n2", "")
+        if shutil.which("h2load"):
+            many = await shell(f"h2load -n 2000 -c 20 -m 20 {url}")
+            assert "2000 succeeded, 0 failed, 0 errored" in many.out, many
 
 
 async def test_websockets(tunnel: Rig) -> None:
