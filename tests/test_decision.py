@@ -135,6 +135,15 @@ def test_a_reverse_zone_is_the_narrowest_range_around_the_address() -> None:
     assert partly.decide(decision.name).answerer is Answerer.CLUSTER_DNS, "it may be an address of another namespace"
 
 
+def test_what_is_not_known_is_not_said() -> None:
+    one = by_dns("db")
+    partly = Decider(replace(one.policy, is_complete=False))
+    said = [document(each.decide(labels("www.x")), each) for each in (one, partly)]
+    assert [item["complete"] for item in said] == [True, False]
+    assert "no rule matches: no namespace" in said[0]["reason"]
+    assert "what the cluster has is not known" in said[1]["reason"]
+
+
 def test_no_setting_takes_a_namespace_that_has_no_name_for_the_host() -> None:
     one = by_dns("_tcp")
     decision = one.decide(labels("web._tcp"))

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from resolverd.demo.patch import merge_patch, strategic_merge_patch
 from resolverd.demo.status import StatusError
 
-"""On a loaded machine an example may take its time."""
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "a", "b"])
 JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abcd"), inner), max_leaves=12

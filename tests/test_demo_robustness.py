@@ -17,7 +17,6 @@ from resolverd.demo.manifests import read_directory
 from resolverd.demo.resources import by_kind
 from resolverd.demo.status import StatusError
 
-"""On a loaded machine an example may take its time."""
 MANIFESTS = [item for part in (SYSTEM, SAMPLES) for item in read_directory(part)]
 ANYTHING = st.recursive(
     st.none()

@@ -10,7 +10,6 @@ from resolverd.demo.resources import EVENTS, PODS
 from resolverd.demo.selectors import field_values, matches, parse_fields, parse_labels
 from resolverd.demo.status import StatusError
 
-"""On a loaded machine an example may take its time."""
 KEYS = st.sampled_from(["app", "tier", "example.com/app", "a.b-c_d"])
 VALUES = st.sampled_from(["", "web", "db", "v1.2_x-y"])
 LABELS = st.dictionaries(KEYS, VALUES)
