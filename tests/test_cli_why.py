@@ -37,6 +37,8 @@ async def test_by_the_config_file_alone(tmp_path: Path) -> None:
     assert (await asked("x.com", *alone))["rule"]["origin"] == "default"
     shown = await resolverd("why", "git.corp.internal", *alone)
     assert "no daemon runs" in " ".join(shown.out.split())
+    shown = await resolverd("why", "web.shop", *alone)
+    assert shown.out.startswith("web.shop is nobody's by the config file, and may be the cluster's\n")
     assert "\x1b" not in shown.out
 
 

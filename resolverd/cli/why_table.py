@@ -34,7 +34,9 @@ _RULES = {
 
 def lines(document: dict[str, Any], *, colour: bool = False) -> Iterator[str]:
     """The whole report; without the host's part where there is none."""
-    yield from wrapped(f"{document['name']} is {_VERDICTS[document['answered-by']]}", columns())
+    is_open = document["rule"]["kind"] == "none" and not document["complete"]
+    verdict = "nobody's by the config file, and may be the cluster's" if is_open else _VERDICTS[document["answered-by"]]
+    yield from wrapped(f"{document['name']} is {verdict}", columns())
     yield from decided(document)
     if document.get("host"):
         yield from _host(document, colour)
