@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import signal
+import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
@@ -47,6 +48,9 @@ DOMAIN = "cluster.local"
 
 ASK_DEADLINE = 1.0
 """Seconds a worker has to say how it is when ``status`` is asked for; a healthy one takes a millisecond."""
+
+SWITCH = 0.0005
+"""Seconds that a thread (which reads a list, or writes the Snapshot) may keep a change waiting, at each step."""
 
 SERVER_INTERVAL = 15.0
 """Seconds between two looks at where the API server is."""
@@ -90,6 +94,7 @@ class Daemon:
     async def run(self) -> None:
         """Until stopped. Raises ResolverdError when it cannot start or go on; the host is put back either way."""
         gc.set_threshold(50_000, 20, 100)  # the first lists make a million objects, and all of them stay
+        sys.setswitchinterval(SWITCH)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)

@@ -7,10 +7,11 @@ from ipaddress import ip_address, ip_network
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resolverd.addresses import number_in, number_of, plain_address
 from resolverd.cluster.endpoints import Endpoint, Endpoints
 from resolverd.cluster.objects import EndpointSlice, Service
 from resolverd.cluster.snapshot import Change, Kind, Snapshot, fold
-from resolverd.dns.index import RecordIndex, plain_address
+from resolverd.dns.index import RecordIndex
 
 TEXTS = st.sampled_from(
     ["10.1.2.3", "10.1.2.4", "10.1.9.3", "172.16.0.1", "fd00::1", "fd00::1:1", "::ffff:10.1.2.3", "?"]
@@ -68,3 +69,9 @@ def test_an_index_that_followed_changes_knows_what_a_fresh_one_does(batches: lis
     for address in map(ip_address, ("10.1.2.3", "172.16.0.1", "fd00::1")):
         assert (index.service_with(address) is None) == (address not in of_services)
         assert bool(list(index.slices_with(address))) == (address in ready)
+
+
+@given(st.one_of(st.ip_addresses().map(str), TEXTS, st.text("0123456789.:af", max_size=16)))
+def test_a_number_is_read_as_the_address_is(text: str) -> None:
+    address = plain_address(text)
+    assert number_in(text) == (None if address is None else number_of(address))

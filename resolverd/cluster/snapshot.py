@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
 from .objects import ClusterObject, EndpointSlice, Namespace, Pod, PodList, Service
+from .table import Table, as_table
 
 K = TypeVar("K")
 V = TypeVar("V", bound=ClusterObject)
@@ -44,13 +45,13 @@ class Change(NamedTuple):
 class Snapshot:
     """What is known of the cluster."""
 
-    namespaces: Mapping[str, Namespace] = field(default_factory=dict)
-    services: Mapping[Key, Service] = field(default_factory=dict)
-    slices: Mapping[Key, EndpointSlice] = field(default_factory=dict)
-    by_service: Mapping[Key, tuple[EndpointSlice, ...]] = field(default_factory=dict)
+    namespaces: Mapping[str, Namespace] = field(default_factory=Table)
+    services: Mapping[Key, Service] = field(default_factory=Table)
+    slices: Mapping[Key, EndpointSlice] = field(default_factory=Table)
+    by_service: Mapping[Key, tuple[EndpointSlice, ...]] = field(default_factory=Table)
     """Slices of a service (namespace, service name), in the order of their names. The service may not exist."""
-    pods: Mapping[Key, Pod] = field(default_factory=dict)
-    pod_lists: Mapping[Key, PodList] = field(default_factory=dict)
+    pods: Mapping[Key, Pod] = field(default_factory=Table)
+    pod_lists: Mapping[Key, PodList] = field(default_factory=Table)
     synced: bool = False
     """Whether every kind but the pods has been listed once. Not synced is not empty: nothing may be denied yet."""
     serial: int = 0
@@ -86,10 +87,7 @@ def key_of(item: ClusterObject) -> Key:
 def fold(
     before: Snapshot, changes: Iterable[Change], *, synced: bool | None = None, serial: int | None = None
 ) -> tuple[Snapshot, Touched]:
-    """The Snapshot after ``changes``, and what they touched; changes that change nothing touch nothing.
-
-    Costs one copy of each mapping that a batch touches, so fold batches, not single events.
-    """
+    """The Snapshot after ``changes``, and what they touched; changes that change nothing touch nothing."""
     changed = list(changes)
     namespaces, touched_namespaces = _merge(
         before.namespaces, {c.key[1]: c.object for c in changed if c.kind is Kind.NAMESPACE}, Namespace
@@ -150,17 +148,8 @@ def _merge(
     table: Mapping[K, V], news: Mapping[K, ClusterObject | None], kind: type[V]
 ) -> tuple[Mapping[K, V], frozenset[K]]:
     """``table`` with ``news`` in it, and the keys that differ; ``table`` itself when none does."""
-    touched = frozenset(key for key, item in news.items() if table.get(key) != item)
-    if not touched:
-        return table, touched
-    merged = dict(table)
-    for key in touched:
-        item = news[key]
-        if isinstance(item, kind):
-            merged[key] = item
-        else:
-            merged.pop(key, None)
-    return merged, touched
+    touched = {key: item if isinstance(item, kind) else None for key, item in news.items() if table.get(key) != item}
+    return (as_table(table).changed(touched) if touched else table), frozenset(touched)
 
 
 def _regroup(
@@ -169,19 +158,18 @@ def _regroup(
     """``by_service`` after ``touched`` slices changed, and the services they belong or belonged to."""
     if not touched:
         return before.by_service, frozenset()
-    grouped = dict(before.by_service)
-    owners: set[Key] = set()
+    groups: dict[Key, dict[str, EndpointSlice]] = {}
+
+    def group(owner: Key) -> dict[str, EndpointSlice]:
+        if owner not in groups:
+            groups[owner] = {item.name: item for item in before.by_service.get(owner, ())}
+        return groups[owner]
+
     for key in touched:
-        old, new = before.slices.get(key), slices.get(key)
-        if old is not None:
-            owners.add(old.service_key)
-            kept = tuple(item for item in grouped[old.service_key] if item.name != old.name)
-            if kept:
-                grouped[old.service_key] = kept
-            else:
-                del grouped[old.service_key]
-        if new is not None:
-            owners.add(new.service_key)
-            peers = (*grouped.get(new.service_key, ()), new)
-            grouped[new.service_key] = tuple(sorted(peers, key=lambda item: item.name))
-    return grouped, frozenset(owners)
+        if (old := before.slices.get(key)) is not None:
+            group(old.service_key).pop(old.name, None)
+    for key in touched:
+        if (new := slices.get(key)) is not None:
+            group(new.service_key)[new.name] = new
+    news = {owner: tuple(items[name] for name in sorted(items)) or None for owner, items in groups.items()}
+    return as_table(before.by_service).changed(news), frozenset(groups)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from resolverd.names import Address, address_of, is_domain
+from resolverd.addresses import number_in, number_of
+from resolverd.names import Address, is_domain
 
 from .endpoints import Endpoint
 from .objects import EndpointSlice, Service, ServicePort
@@ -41,8 +42,8 @@ class TargetIndex:
 
     def __init__(self) -> None:
         self._snapshot = Snapshot()
-        self._addresses: dict[Key, tuple[Address, ...]] = {}
-        self._owners: dict[Address, tuple[Key, ...]] = {}
+        self._addresses: dict[Key, tuple[int, ...]] = {}
+        self._owners: dict[int, tuple[Key, ...]] = {}
         """Services that have the address: as a ClusterIP, an endpoint's, or from outside. Sets would take much more."""
 
     def update(self, snapshot: Snapshot, touched: Iterable[Key]) -> None:
@@ -71,8 +72,8 @@ class TargetIndex:
         self.update(snapshot, touched.services)
 
     @property
-    def owners(self) -> Mapping[Address, tuple[Key, ...]]:
-        """Every known address, and the services that have it."""
+    def owners(self) -> Mapping[int, tuple[Key, ...]]:
+        """Every known address, by its number, and the services that have it."""
         return self._owners
 
     def find(
@@ -84,7 +85,7 @@ class TargetIndex:
         goes before them, if it is one of them. Pods that terminate are there only when no other is, and only while
         they serve (KEP-1669).
         """
-        owners = self._owners.get(address)
+        owners = self._owners.get(number_of(address))
         if not owners:
             return Refusal(f"{address} is no address of the cluster", known=False)
         service = self._service_of(owners, address)
@@ -95,18 +96,18 @@ class TargetIndex:
 
     def affinity(self, address: Address) -> Service | None:
         """The service behind ``address``, if its clients are to keep their pod."""
-        service = self._service_of(self._owners.get(address, ()), address)
+        service = self._service_of(self._owners.get(number_of(address), ()), address)
         return service if service is not None and service.session_affinity == "ClientIP" else None
 
     def is_dns(self, address: Address) -> bool:
         """Whether ``address`` is a DNS service's, which answers at port 53 over UDP and over TCP."""
-        service = self._service_of(self._owners.get(address, ()), address)
+        service = self._service_of(self._owners.get(number_of(address), ()), address)
         ports = {(p.port, p.protocol) for p in service.ports} if service is not None else set()
         return {(53, "UDP"), (53, "TCP")} <= ports
 
     def is_alive(self, address: Address) -> bool:
         """Whether something that is ready stands behind ``address``: then it answers an echo request."""
-        owners = self._owners.get(address, ())
+        owners = self._owners.get(number_of(address), ())
         service = self._service_of(owners, address)
         if service is not None:
             return any(endpoint.ready for _, endpoint in self._endpoints([service.key]))
@@ -119,8 +120,8 @@ class TargetIndex:
         outside are whatever somebody wrote: they count when nothing in the cluster has the address.
         """
         found = [s for key in sorted(owners) if (s := self._snapshot.services.get(key)) is not None]
-        own = next((s for s in found if address in _parsed(s.cluster_ips)), None)
-        outer = next((s for s in found if address in _parsed(s.external_addresses)), None)
+        own = next((s for s in found if number_of(address) in _numbers(s.cluster_ips)), None)
+        outer = next((s for s in found if number_of(address) in _numbers(s.external_addresses)), None)
         if own is not None or outer is None:
             return own
         return None if any(_has(endpoint, address) for _, endpoint in self._endpoints(owners)) else outer
@@ -188,20 +189,20 @@ def _number(item: EndpointSlice, declared: ServicePort) -> int | None:
     return next((p.port for p in item.ports if (p.name, p.protocol) == wanted and p.port), None)
 
 
-def _addresses(snapshot: Snapshot, key: Key) -> Iterator[Address]:
+def _addresses(snapshot: Snapshot, key: Key) -> Iterator[int]:
     service = snapshot.services.get(key)
     if service is not None:
-        yield from _parsed(service.cluster_ips)
-        yield from _parsed(service.external_addresses)
+        yield from _numbers(service.cluster_ips)
+        yield from _numbers(service.external_addresses)
     for item in snapshot.by_service.get(key, ()):
         for endpoint in item.endpoints:
-            yield from _parsed(endpoint.addresses)
+            yield from _numbers(endpoint.addresses)
 
 
 def _has(endpoint: Endpoint, address: Address) -> bool:
-    return address in _parsed(endpoint.addresses)
+    return number_of(address) in _numbers(endpoint.addresses)
 
 
-def _parsed(texts: Iterable[str]) -> tuple[Address, ...]:
-    """The addresses among ``texts``: cluster data may hold anything."""
-    return tuple(address for address in map(address_of, texts) if address is not None)
+def _numbers(texts: Iterable[str]) -> set[int]:
+    """The addresses among ``texts``, by their numbers: cluster data may hold anything."""
+    return {number for text in texts if (number := number_in(text)) is not None}

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from resolverd.addresses import number_of
 from resolverd.behind import Behind, Follow, Unfollow
 from resolverd.cluster.snapshot import Change, Key, Kind, Snapshot, Touched
 from resolverd.names import Address
@@ -27,6 +28,8 @@ class BehindServer:
         self._index = index
         self._followed: dict[Address, frozenset[Key]] = {}
         """The services behind each address, as they were told."""
+        self._numbers: dict[int, Address] = {}
+        """The addresses, by their numbers."""
         self._users: Counter[Key] = Counter()
         """How many of the addresses lead to each service."""
         self._forgotten: dict[Key, None] = {}
@@ -44,7 +47,8 @@ class BehindServer:
         else:
             for key in touched.services & self._users.keys():
                 self._tell_changes(key, before)
-            self._follow([address for address in self._index.moved if address in self._followed], is_news=False)
+            moved = self._index.moved & self._numbers.keys()
+            self._follow([self._numbers[number] for number in moved], is_news=False)
         self._flush()
 
     def close(self) -> None:
@@ -52,18 +56,21 @@ class BehindServer:
 
     def _begin(self) -> None:
         """A tunnel process is there that knows nothing."""
-        for table in (self._followed, self._users, self._forgotten, self._changes, self._told):
+        for table in (self._followed, self._numbers, self._users, self._forgotten, self._changes, self._told):
             table.clear()
 
     def _take(self, message: Any) -> None:
         if isinstance(message, Follow):
-            self._followed.update(dict.fromkeys(set(message.addresses) - self._followed.keys(), frozenset[Key]()))
+            for address in message.addresses:
+                self._followed.setdefault(address, frozenset())
+                self._numbers[number_of(address)] = address
             if self._index.snapshot.synced:
                 self._follow(message.addresses)
         elif isinstance(message, Unfollow):
             for address in message.addresses:
                 self._lead(address, frozenset())
                 self._followed.pop(address, None)
+                self._numbers.pop(number_of(address), None)
         self._flush()
 
     def _follow(self, addresses: Iterable[Address], *, is_news: bool = True) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from resolverd.addresses import plain_address
 from resolverd.cluster.snapshot import Snapshot
 from resolverd.names import Address
 
 from .holds_client import HoldsClient
-from .index import plain_address
 from .line import Line
 
 PORT = 53

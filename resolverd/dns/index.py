@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from collections.abc import Set as AbstractSet
 from enum import Enum
 from typing import TypeVar
 
+from resolverd.addresses import BLOCK_BITS, block_of, number_in, number_of
 from resolverd.cluster.endpoints import Endpoints
 from resolverd.cluster.objects import EndpointSlice, Pod, Service
 from resolverd.cluster.snapshot import Key, Snapshot, Touched
-from resolverd.names import Address, Network, address_of
+from resolverd.names import Address, Network
 
 
 class Everywhere(Enum):
@@ -20,14 +20,14 @@ class Everywhere(Enum):
     ADDRESSES = "the set of all known addresses"
 
 
-Dependency = Key | str | Address | Everywhere
-"""What an answer depends on: a service (namespace, name) with its slices, a namespace, a reverse address.
+Dependency = Key | str | int | Everywhere
+"""What an answer depends on: a service (namespace, name) with its slices, a namespace, the number of an address.
 
 Or a pod's (namespace, address), which is no service's key: names have neither two dots nor a colon in them.
 """
 Place = TypeVar("Place")
 _Numbers = dict[int, tuple[Key, ...]]
-"""Who has an address, by its number (:func:`_number`): those take a third of the memory of addresses."""
+"""Who has an address, by its number."""
 
 
 class RecordIndex:
@@ -45,8 +45,8 @@ class RecordIndex:
         """Services by addresses from outside, which give no names either."""
         self._pods: dict[Key, tuple[Key, ...]] = {}
         """Pods by namespace and address."""
-        self.moved: set[Address] = set()
-        """Addresses behind which something changed with the last update, with names or without."""
+        self.moved: set[int] = set()
+        """Numbers of addresses behind which something changed with the last update, with names or without."""
 
     def update(self, after: Snapshot, touched: Touched) -> frozenset[Dependency]:
         """Take ``after``, which differs from the present Snapshot in ``touched``; what answers must be forgotten.
@@ -54,18 +54,18 @@ class RecordIndex:
         Costs what the changed services and slices hold, not what the cluster holds.
         """
         before, self.snapshot = self.snapshot, after
-        addresses: set[Address] = set()
-        others: set[Address] = set()
+        addresses: set[int] = set()
+        others: set[int] = set()
         for key in touched.services:
             old, new = before.services.get(key), after.services.get(key)
             if old is not new:
                 addresses |= self._move(self._services, key, _cluster_ips(old), _cluster_ips(new))
-                others |= _move_addresses(self._outer, key, _outer_addresses(old), _outer_addresses(new))
+                others |= _move(self._outer, key, _outer_addresses(old), _outer_addresses(new))
         for old_slice, new_slice in _changed_slices(before, after, touched):
             key = (old_slice or new_slice or _NOTHING).key
             (was, was_nameless), (now, now_nameless) = _slice_addresses(old_slice), _slice_addresses(new_slice)
             addresses |= self._move(self._slices, key, was, now)
-            others |= _move_addresses(self._nameless, key, was_nameless, now_nameless)
+            others |= _move(self._nameless, key, was_nameless, now_nameless)
         changed = touched.namespaces | touched.services | self._update_pods(before, after, touched)
         self.moved = addresses | others
         if not addresses:
@@ -75,9 +75,7 @@ class RecordIndex:
     def _update_pods(self, before: Snapshot, after: Snapshot, touched: Touched) -> frozenset[Dependency]:
         changed: set[Key] = set()
         for key in touched.pods:
-            was, now = _pod_place(before.pods.get(key)), _pod_place(after.pods.get(key))
-            _move(self._pods, key, was, now)
-            changed |= was | now
+            changed |= _move(self._pods, key, _pod_place(before.pods.get(key)), _pod_place(after.pods.get(key)))
         return frozenset(changed)
 
     def has_pod(self, namespace: str, address: str) -> bool:
@@ -86,83 +84,63 @@ class RecordIndex:
 
     def service_with(self, address: Address) -> Key | None:
         """The service that has ``address`` as a cluster IP; the first by name when two claim it."""
-        return min(self._services.get(_number(address), ()), default=None)
+        return min(self._services.get(number_of(address), ()), default=None)
 
     def slices_with(self, address: Address) -> Iterator[EndpointSlice]:
         """Slices of services that list ``address`` as ready, in the order of their names."""
-        for key in sorted(self._slices.get(_number(address), ())):
+        for key in sorted(self._slices.get(number_of(address), ())):
             yield self.snapshot.slices[key]
 
     def owners(self, address: Address) -> frozenset[Key]:
         """Every service that ``address`` may lead to, whether or not it has a name there, or exists."""
-        number = _number(address)
+        number = number_of(address)
         slices = (*self._slices.get(number, ()), *self._nameless.get(number, ()))
         services = (*self._services.get(number, ()), *self._outer.get(number, ()))
         return frozenset({*services, *(self.snapshot.slices[key].service_key for key in slices)})
 
     def has_address_in(self, network: Network) -> bool:
         """Whether any address inside ``network`` has a name."""
-        size, bits = network.max_prefixlen - network.prefixlen, _BLOCK[network.version]
-        first = _number(network.network_address)
+        size, bits = network.max_prefixlen - network.prefixlen, BLOCK_BITS[network.version]
+        first = number_of(network.network_address)
         if size < bits:
             return any(one in self._services or one in self._slices for one in range(first, first + (1 << size)))
         start, end = first >> bits, (first >> bits) + (1 << size - bits)
         return start in self._blocks or any(start <= block < end for block in self._blocks)
 
-    def _move(self, table: _Numbers, owner: Key, before: set[Address], after: set[Address]) -> set[Address]:
-        """:func:`_move` for addresses, which are counted by their blocks, too."""
-        was, now = ({_number(address): address.version for address in each} for each in (before, after))
-        for number, version in was.items():
-            if number not in now and table[number] == (owner,):
-                block = number >> _BLOCK[version]
+    def _move(self, table: _Numbers, owner: Key, before: set[int], after: set[int]) -> set[int]:
+        """:func:`_move` for addresses that have names, which are counted by their blocks, too."""
+        for number in before - after:
+            if table[number] == (owner,):
+                block = block_of(number)
                 self._blocks[block] -= 1
                 if not self._blocks[block]:
                     del self._blocks[block]
-        for number, version in now.items():
-            if number not in table:
-                self._blocks[number >> _BLOCK[version]] += 1
-        _move(table, owner, was.keys(), now.keys())
-        return before | after
+        self._blocks.update(block_of(number) for number in after - before if number not in table)
+        return _move(table, owner, before, after)
 
 
 _NOTHING = EndpointSlice("", "", "", Endpoints(), ())
-_V6 = 1 << 128
-"""IPv4 addresses are smaller numbers than this, IPv6 addresses are given larger ones."""
-_BLOCK = {4: 8, 6: 16}
-"""Bits that the addresses of a block differ in: a cluster has few blocks, and is searched by them for inner nodes."""
 
 
-def _number(address: Address) -> int:
-    return int(address) + (0 if address.version == 4 else _V6)
+def _cluster_ips(service: Service | None) -> set[int]:
+    return _numbers(service.cluster_ips) if service else set()
 
 
-def plain_address(text: str) -> Address | None:
-    """The address ``text`` spells, an IPv4-mapped IPv6 address as the IPv4 address it is; None for other text."""
-    address = address_of(text)
-    if address is not None and address.version == 6 and address.ipv4_mapped:
-        return address.ipv4_mapped
-    return address
+def _outer_addresses(service: Service | None) -> set[int]:
+    return _numbers(service.external_addresses) if service else set()
 
 
-def _cluster_ips(service: Service | None) -> set[Address]:
-    return _addresses(service.cluster_ips) if service else set()
-
-
-def _outer_addresses(service: Service | None) -> set[Address]:
-    return _addresses(service.external_addresses) if service else set()
-
-
-def _slice_addresses(item: EndpointSlice | None) -> tuple[set[Address], set[Address]]:
+def _slice_addresses(item: EndpointSlice | None) -> tuple[set[int], set[int]]:
     """Those that give names, which are ready ones in a slice of a service, and the others."""
     named: list[str] = []
     nameless: list[str] = []
     for endpoint in item.endpoints if item else ():
         (named if endpoint.ready and item and item.service else nameless).extend(endpoint.addresses)
-    return _addresses(named), _addresses(nameless)
+    return _numbers(named), _numbers(nameless)
 
 
-def _addresses(texts: Iterable[str]) -> set[Address]:
-    return {address for text in texts if (address := plain_address(text)) is not None}
+def _numbers(texts: Iterable[str]) -> set[int]:
+    return {number for text in texts if (number := number_in(text)) is not None}
 
 
 def _changed_slices(
@@ -181,16 +159,8 @@ def _pod_place(pod: Pod | None) -> set[Key]:
     return {(pod.namespace, pod.address)} if pod and pod.address else set()
 
 
-def _move_addresses(table: _Numbers, owner: Key, before: set[Address], after: set[Address]) -> set[Address]:
-    """:func:`_move` for addresses; returns both, since more than the owner may differ."""
-    _move(table, owner, set(map(_number, before)), set(map(_number, after)))
-    return before | after
-
-
-def _move(
-    table: dict[Place, tuple[Key, ...]], owner: Key, before: AbstractSet[Place], after: AbstractSet[Place]
-) -> None:
-    """Let ``owner`` have ``after`` instead of ``before``."""
+def _move(table: dict[Place, tuple[Key, ...]], owner: Key, before: set[Place], after: set[Place]) -> set[Place]:
+    """Let ``owner`` have ``after`` instead of ``before``; returns both, since more than the owner may differ."""
     for place in before - after:
         kept = tuple(key for key in table[place] if key != owner)
         if kept:
@@ -200,3 +170,4 @@ def _move(
     alone = (owner,)
     for place in after - before:
         table[place] = (*table[place], owner) if place in table else alone
+    return before | after

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+from resolverd.addresses import plain_address
 from resolverd.names import Address
 
 from .found import Asked, Found, address_records
-from .index import Dependency, plain_address
+from .index import Dependency
 from .records import Record, Srv, Type
 from .rules import Labels
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from resolverd.addresses import number_of, plain_address
 from resolverd.names import Address, Network
 
 from .found import Asked, Found
-from .index import Everywhere, plain_address
+from .index import Everywhere
 from .records import Name, Type, wire_name
 from .services import endpoint_name
 
@@ -21,7 +22,7 @@ def find_reverse(network: Network | None, asked: Asked) -> Found:
     address = network.network_address
     targets = tuple(dict.fromkeys(_targets(address, asked))) or tuple(_mapped_names(address, asked))
     records = tuple(asked.record(Type.PTR, target) for target in targets) if asked.type == Type.PTR else ()
-    return Found(bool(targets), records, (), frozenset({address}))
+    return Found(bool(targets), records, (), frozenset({number_of(address)}))
 
 
 def _targets(address: Address, asked: Asked) -> Iterator[Name]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from resolverd.addresses import plain_address
 from resolverd.cluster.endpoints import Endpoint
 from resolverd.cluster.objects import EndpointPort, Service, ServicePort
 from resolverd.cluster.snapshot import Key
 from resolverd.names import Address, fold
 
 from .found import Asked, Found, address_records
-from .index import Dependency, plain_address
+from .index import Dependency
 from .records import MAX_LABEL, Name, Record, Srv, Type, parse_name
 from .rules import Labels
 

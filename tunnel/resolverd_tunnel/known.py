@@ -59,6 +59,8 @@ class Known:
         self._clock = clock
         self._used: dict[Address, float] = {}
         """The addresses that are followed, and when each was last used, the longest ago first."""
+        self._asking: list[Address] = []
+        """What is asked for in the next turn of the loop, all at once."""
         self._now = _Said()
         self._next: _Said | None = None
         """What a new DNS process has said, until it has said as much as the last one."""
@@ -84,15 +86,19 @@ class Known:
     def use(self, addresses: Iterable[Address]) -> None:
         """``addresses`` are needed, now or soon."""
         now = self._clock()
-        news = []
+        was_asking = bool(self._asking)
         for address in addresses:
             if self._used.pop(address, None) is None:
-                news.append(address)
+                self._asking.append(address)
             self._used[address] = now
-        if news:
-            self._parcels.send(Follow(tuple(news)))
+        if self._asking and not was_asking:
+            asyncio.get_running_loop().call_soon(self._ask)
         if len(self._used) > MOST:
             self._forget(list(self._used)[: len(self._used) - MOST])
+
+    def _ask(self) -> None:
+        asking, self._asking = self._asking, []
+        self._parcels.send(Follow(tuple(address for address in asking if address in self._used)))
 
     def tidy(self, is_in_use: Callable[[Address], bool]) -> None:
         """Follow no longer what nobody needs."""

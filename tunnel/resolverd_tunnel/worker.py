@@ -132,7 +132,7 @@ class Tunnel:
 
     def _hold(self, addresses: Iterable[Address]) -> None:
         self._routes.hold(addresses)
-        asyncio.get_running_loop().call_soon(self._known.use, addresses)  # the answer waits for the routes alone
+        self._known.use(addresses)
 
     def _permit(self, routes: HostRoutes) -> None:
         try:
