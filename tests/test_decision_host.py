@@ -70,6 +70,7 @@ OURS, PUBLIC = "10.96.0.7", "203.0.113.1"
         ("nope.shop", said(rcode="NXDOMAIN"), found(PUBLIC, link=""), "the host says 203.0.113.1, our server NXDOMAIN"),
         ("web.shop", said(OURS), found(link="", error="timed\nout"), "has 10.96.0.7, the host none: timed out"),
         ("web.shop", said(OURS), found("192.0.2.1", link="", synthetic=True), "192.0.2.1 by itself: see /etc/hosts"),
+        ("web.shop", said(OURS), found(OURS, link="", synthetic=True), ""),
         ("docs.rs", None, found(PUBLIC, link="eth0"), ""),
         ("docs.rs", None, found(PUBLIC), "the host asked resolverd0, and should not have"),
         ("docs.rs", None, found("192.0.2.1", link="", synthetic=True), ""),
