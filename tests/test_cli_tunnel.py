@@ -209,3 +209,29 @@ async def test_where_the_addresses_are_reachable_anyway_nothing_is_carried(lapto
         server.close()
         await server.wait_closed()
         await lines(f"ip address del {address}/32 dev lo")
+
+
+async def test_while_the_api_server_is_away_names_are_answered_and_status_says_so(laptop: Laptop) -> None:
+    assert (await laptop.up()).code == 0
+    address = laptop.cluster.get("Service", "web", "shop")["spec"]["clusterIP"]
+    assert await answering_pod()
+    await laptop.cluster.refuse()
+    laptop.cluster.faults.drop_streams()
+    failed = await shell("nc -vz -w 30 web.shop 80")
+    assert (failed.code, "No route to host" in failed.err) == (1, True), failed
+
+    async def degraded() -> bool:
+        shown = await status()
+        wrong = {check["id"] for check in shown["checks"] if not check["ok"]}
+        return shown["state"] == "degraded" and {"cluster", "tunnel"} <= wrong
+
+    await until(degraded)
+    assert (await resolverd("status")).code == 1
+    assert await lines("dig +short web.shop") == [address]
+    await laptop.cluster.listen()
+
+    async def healthy() -> bool:
+        return (await status())["state"] == "healthy"
+
+    await until(healthy)
+    assert await answering_pod()
