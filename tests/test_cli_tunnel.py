@@ -231,7 +231,7 @@ async def test_while_the_api_server_is_away_names_are_answered_and_status_says_s
     await laptop.cluster.listen()
 
     async def healthy() -> bool:
-        return (await status())["state"] == "healthy"
+        return bool((await status())["state"] == "healthy")
 
     await until(healthy)
     assert await answering_pod()

@@ -37,6 +37,7 @@ from .port_forward_stream import PortForwardStream
 from .pulse import Pulse
 from .session_pool import SessionPool
 from .transport import NoWayError, TransportError
+from .turns import Turns
 from .websocket import WebSocket
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class PortForward:
         self._idle = asyncio.Event()
         self._idle.set()
         self._sessions = SessionPool()
+        self._turns = Turns()
         self._pulse = Pulse(self._ask, lambda: self._streams)
 
     @property
@@ -84,6 +86,19 @@ class PortForward:
         self._pulse.hurry()
 
     async def open(self, target: Target) -> PortForwardStream:
+        self._opening += 1
+        self._idle.clear()
+        try:
+            async with self._turns.turn((target.namespace, target.pod)) as has_waited:
+                if has_waited and self._pulse.trouble:  # that of those before, most likely
+                    raise NoWayError("port-forward", self._pulse.trouble)
+                return await self._try(target)
+        except BaseException:
+            self._ended(None)
+            raise
+
+    async def _try(self, target: Target) -> PortForwardStream:
+        """Open a stream, or say why not."""
         try:
             async with asyncio.timeout(OPEN_LIMIT):
                 stream = await self._open(target)
@@ -118,13 +133,7 @@ class PortForward:
         await self._session.close()
 
     async def _open(self, target: Target) -> PortForwardStream:
-        self._opening += 1
-        self._idle.clear()
-        try:
-            stream = await self._in_used_session(target) or await self._anew(target)
-        except BaseException:
-            self._ended(None)
-            raise
+        stream = await self._in_used_session(target) or await self._anew(target)
         self._streams.add(stream)
         return stream
 
