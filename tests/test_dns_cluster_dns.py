@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from dns_cluster import CONFIG, SERIAL, gone, put, service
@@ -144,6 +145,20 @@ async def test_without_a_tunnel_nothing_is_denied() -> None:
     async with forwarding(config=INCLUDED) as here:
         reply = await here.ask(query(GIT, edns=opt()))
         assert (reply.rcode, extended_error(reply)) == (2, 22)
+
+
+@pytest.mark.parametrize("change", [{"excludes": frozenset({tuple(GIT.split("."))})}, {"includes": frozenset()}])
+async def test_what_one_said_is_not_what_the_other_says(change: dict[str, Any]) -> None:
+    """Settings change whom a name is asked of, while what came of asking is kept."""
+    async with (
+        upstream(always(a("192.0.2.9"))) as other,
+        included(always(a("10.96.0.99")), KUBE_DNS) as (here, _, _tunnel),
+    ):
+        before = replace(here.responder.config, upstreams=(other.server,))
+        for config, expected in ((before, "10.96.0.99"), (replace(before, **change), "192.0.2.9")) * 2:
+            here.configure(config)
+            assert str((await here.ask(query(GIT))).answer[0].data) == expected
+        assert len(other.asked) == 1
 
 
 async def test_it_is_followed_when_it_moves() -> None:

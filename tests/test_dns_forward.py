@@ -357,6 +357,13 @@ class TestAliases:
                 assert reply.flags & 0x0480 == 0x0400
             assert other.questions() == [asked_question(query("db.Example.com"))]
 
+    @pytest.mark.parametrize("flags", [0, RD, CD, RD | CD])
+    async def test_the_target_is_asked_for_with_recursion_and_checked_as_the_client_wants(self, flags: int) -> None:
+        async with upstream(always(a(owner="db.Example.com"))) as other, forwarding(other.server) as here:
+            await here.ask(query("outside.shop", flags=flags))
+            due = query("db.Example.com", edns=opt(), flags=RD | flags & CD)
+            assert [asked[2:] for asked in other.asked] == [due[2:]]
+
     async def test_a_quad_a_question_asks_for_quad_a(self) -> None:
         async with (
             upstream(always(record(None, 28, 60, ip_address("2001:db8::1").packed))) as other,

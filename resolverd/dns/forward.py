@@ -74,8 +74,6 @@ class Forwarder:
             self._loops.clear()
             self.cache.clear()
             self.failures.clear()
-        elif config.includes != self._config.includes:
-            self.cache.clear()
         self._config = config
 
     def ask(self, wanted: Wanted, callback: Callback) -> None:
