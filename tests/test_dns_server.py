@@ -265,6 +265,15 @@ class TestTcp:
             assert await closed(reader)
             writer.close()
 
+    async def test_connections_idle_after_a_query_are_dropped_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("resolverd.dns.tcp.IDLE", 0.0)
+        async with serving() as here:
+            reader, writer = await here.connect()
+            writer.write(frame(query(WEB)))
+            assert (await next_reply(reader)).rcode == 0
+            assert await closed(reader)
+            writer.close()
+
     async def test_noise_on_streams(self) -> None:
         chance = random.Random(7)
         async with serving() as here:
