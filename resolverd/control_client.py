@@ -68,7 +68,9 @@ def _asking(folder: Path) -> Iterator[_UnixConnection]:
         yield connection
     except PermissionError as error:
         raise NoPermissionError(
-            "control socket", f"you may not open {folder / SOCKET}", "run the command as the daemon's user"
+            "control socket",
+            f"you may not open {folder / SOCKET}",
+            "use sudo, or join the group of the service",
         ) from error
     except (FileNotFoundError, ConnectionError) as error:  # a connection that breaks off is a daemon that ends
         raise NotRunningError(

@@ -1,4 +1,4 @@
-"""Logging to standard error: short lines for people, one event a line; to the journal with their priority."""
+"""Logging to standard error: short lines for people, one event a line; to the journal with fields."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TextIO
 
 from resolverd.errors import one_line
+from resolverd.journald import SOCKET, JournalHandler, priority
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -24,13 +25,10 @@ class _OneLine(logging.Formatter):
 class _ForJournal(_OneLine):
     """Lines with the prefix of sd-daemon(3); the journal has the time by itself."""
 
-    _PRIORITY = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
-    """From which level on, and its number in syslog(3)."""
-
     def format(self, record: logging.LogRecord) -> str:
-        priority = next((number for level, number in self._PRIORITY if record.levelno >= level), 7)
+        number = priority(record.levelno)
         # A traceback's lines, too: without the prefix the journal would take them for something less.
-        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+        return "\n".join(f"<{number}>{line}" for line in super().format(record).splitlines())
 
 
 def goes_to_journal(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
@@ -42,17 +40,26 @@ def goes_to_journal(stream: TextIO, environment: Mapping[str, str] = os.environ)
     return environment.get("JOURNAL_STREAM", "") == f"{facts.st_dev}:{facts.st_ino}"
 
 
-def configure(level: str) -> None:
-    """Send the program's log to standard error from ``level`` (one of LEVELS) on."""
-    handler = logging.StreamHandler(sys.stderr)
-    if goes_to_journal(sys.stderr):
-        handler.setFormatter(_ForJournal("%(name)s: %(message)s"))
-    else:
-        handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
+def configure(level: str, process: str = "daemon", journal: str = SOCKET) -> None:
+    """Send the program's log to standard error, or to the journal behind it, from ``level`` (one of LEVELS) on."""
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_handler(process, journal)]
     root.setLevel(logging.WARNING)
     set_level(level)
+
+
+def _handler(process: str, journal: str) -> logging.Handler:
+    plain = logging.StreamHandler(sys.stderr)
+    if not goes_to_journal(sys.stderr):
+        plain.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
+        return plain
+    plain.setFormatter(_ForJournal("%(name)s: %(message)s"))
+    try:
+        native = JournalHandler(process, plain, journal)
+    except OSError:  # a journal that only reads its services' output
+        return plain
+    native.setFormatter(_OneLine("%(name)s: %(message)s"))
+    return native
 
 
 def set_level(level: str) -> None:

@@ -35,16 +35,29 @@ ENDING = 10.0
 _POLL = 0.02
 
 
+SYSTEM = Path("/run/resolverd")
+"""Root's state directory, and the service's."""
+
+
 def folder(setting: str, environment: Mapping[str, str] = os.environ) -> Path:
     """The state directory: the setting, ``/run/resolverd`` for root, ``$XDG_RUNTIME_DIR/resolverd`` for others."""
     if setting:
         return Path(setting).absolute()
     if os.geteuid() == 0:
-        return Path("/run/resolverd")
+        return SYSTEM
     runtime = environment.get("XDG_RUNTIME_DIR", "")
     if not runtime:
         raise HostError("no state directory", "$XDG_RUNTIME_DIR is not set", "name one with --state-dir DIR")
     return Path(runtime) / "resolverd"
+
+
+def of_daemon(setting: str, environment: Mapping[str, str] = os.environ, system: Path = SYSTEM) -> Path:
+    """Where the daemon to talk to is: :func:`folder`, and for users without one of their own the service's."""
+    runtime = environment.get("XDG_RUNTIME_DIR", "")
+    own = Path(runtime) / "resolverd" / SOCKET if runtime else None
+    if not setting and os.geteuid() != 0 and not (own and own.exists()) and (system / SOCKET).exists():
+        return system
+    return folder(setting, environment)
 
 
 @dataclass(slots=True)

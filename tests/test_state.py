@@ -99,6 +99,26 @@ def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert state.folder("", {}) == Path("/run/resolverd")
 
 
+def test_a_user_without_a_daemon_talks_to_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, system, settings = (
+        tmp_path / "1000" / "resolverd",
+        tmp_path / "run",
+        {"XDG_RUNTIME_DIR": str(tmp_path / "1000")},
+    )
+    own.mkdir(parents=True)
+    system.mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert state.of_daemon("", settings, system) == own
+    with pytest.raises(HostError, match="XDG_RUNTIME_DIR"):
+        state.of_daemon("", {}, system)
+    (system / state.SOCKET).touch()
+    assert state.of_daemon("", settings, system) == system
+    assert state.of_daemon("", {}, system) == system
+    assert state.of_daemon("/named", settings, system) == Path("/named")
+    (own / state.SOCKET).touch()
+    assert state.of_daemon("", settings, system) == own
+
+
 def test_it_is_never_held_twice_however_it_comes_and_goes(tmp_path: Path) -> None:
     holders, most, entered = 0, 0, 0
     counting = threading.Lock()

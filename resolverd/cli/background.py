@@ -191,7 +191,7 @@ def stop(state_dir: str) -> int:
                 control_client.request(folder, "POST", "/stop")
                 stopped = True
         try:
-            left = cleanup.undo(folder)
+            left = _put_back(folder, stopped)
             break
         except HostError as error:
             if time.monotonic() > deadline:
@@ -204,9 +204,18 @@ def stop(state_dir: str) -> int:
     return 0
 
 
+def _put_back(folder: Path, stopped: bool) -> list[str]:
+    """Undo what is left; a service does so by itself, which takes its time. HostError until then."""
+    if not stopped or os.access(folder, os.W_OK):
+        return cleanup.undo(folder)
+    if control_client.is_running(folder):
+        raise HostError("down", "the daemon has not ended yet")
+    return []
+
+
 def chosen_folder(state_dir: str) -> Path:
     """The state directory: the flag's, else the config file's, else the usual one.
 
     Mistakes elsewhere in the file must not keep anybody from finding the daemon, or from stopping it.
     """
-    return state.folder(state_dir or config.read("", {})[0].settings.daemon.state_dir)
+    return state.of_daemon(state_dir or config.read("", {})[0].settings.daemon.state_dir)

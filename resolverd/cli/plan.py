@@ -51,7 +51,7 @@ def show(file: str, flags: dict[str, Any], output: str) -> int:
 
 async def _document(loaded: Loaded) -> dict[str, Any]:
     settings = loaded.settings
-    folder = state.folder(settings.daemon.state_dir)
+    folder = state.of_daemon(settings.daemon.state_dir)
     running = _running(folder)
     host = await _look_at_host(settings, folder, running)
     cluster = await survey(settings.cluster)

@@ -30,7 +30,7 @@ def explain(name: str, file: str, flags: dict[str, Any], output: str) -> int:
     """Print the report; exit code 1 when the host does something else than it should."""
     question = why.question_of(name)
     loaded, mistakes = config.read(file, flags)
-    folder = state.folder(loaded.settings.daemon.state_dir)
+    folder = state.of_daemon(loaded.settings.daemon.state_dir)
     try:
         document = control_client.request(folder, "GET", f"/why?name={quote('.'.join(question), safe='')}")
         document["daemon"] = True

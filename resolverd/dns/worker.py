@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--behind", type=int)
     parser.add_argument("--log-level", default="info", choices=logs.LEVELS)
     arguments = parser.parse_args()
-    logs.configure(arguments.log_level)
+    logs.configure(arguments.log_level, "dns")
     _go_first()
     # What stays (the Snapshot) has no cycles: looking through a large one for some would stop answers for a second.
     gc.set_threshold(10_000, 10, 1_000_000)

@@ -22,7 +22,7 @@ from .facts import DaemonFacts, Running
 
 LONGEST_ANSWER = 3.0
 """Seconds for one name."""
-USUAL = (Path("/run/resolverd"),)
+USUAL = (state.SYSTEM,)
 USERS = Path("/run/user")
 
 
@@ -31,7 +31,7 @@ def look(
 ) -> DaemonFacts:
     """What there is in the state directory, and in those of others; a name is asked for where a daemon runs."""
     try:
-        folder = state.folder(state_dir)
+        folder = state.of_daemon(state_dir)
     except ResolverdError:  # no $XDG_RUNTIME_DIR: this user has no daemon of its own
         folder = usual[0]
     facts = DaemonFacts(folder=str(folder), version=__version__, others=tuple(_others(folder, usual, users)))

@@ -232,7 +232,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--data-path", default=data_path.AUTO, choices=data_path.CHOICES)
     parser.add_argument("--log-level", default="info", choices=logs.LEVELS)
     options = parser.parse_args(arguments)
-    logs.configure(options.log_level)
+    logs.configure(options.log_level, "tunnel")
     try:
         asyncio.run(serve(options))
     except ResolverdError as error:
