@@ -106,7 +106,7 @@ def changes(decision: Decision, decider: Decider) -> Iterator[Change]:
     if rule.kind is RuleKind.WPAD or len(name) < 2:
         yield Change("dns.mappings", f"{{name: {text_of(name)}, alias-for: NAME}}")
         return
-    parent = name[1:] if len(name) > 2 else name
+    parent = name[1:]
     below = max(rule.length, 2) if rule.kind is RuleKind.EXCLUDE_SUFFIX else 2
     yield Change("dns.include-suffixes", "." + text_of(parent if len(parent) >= below else name))
 

@@ -135,6 +135,21 @@ def test_a_reverse_zone_is_the_narrowest_range_around_the_address() -> None:
     assert partly.decide(decision.name).answerer is Answerer.CLUSTER_DNS, "it may be an address of another namespace"
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("x.a.b.c", "dns.include-suffixes: [.a.b.c]"),
+        ("a.b.c", "dns.include-suffixes: [.a.b.c]"),
+        ("x.y.z", "dns.include-suffixes: [.y.z]"),
+        ("y.z", "dns.include-suffixes: [.y.z]"),
+        ("wpad.y.z", "dns.mappings: [{name: wpad.y.z, alias-for: NAME}]"),
+    ],
+)
+def test_the_setting_that_would_change_it(name: str, expected: str) -> None:
+    one = by_dns("db", exclude_suffixes=(".a.b.c",))
+    assert [str(change) for change in changes(one.decide(labels(name)), one)] == [expected]
+
+
 def test_what_is_not_known_is_not_said() -> None:
     one = by_dns("db")
     partly = Decider(replace(one.policy, is_complete=False))
