@@ -13,6 +13,7 @@ from resolverd import start
 from resolverd.errors import HostError, NoPermissionError
 from resolverd.state import StateDirectory
 from resolverd_platform import host_facts
+from resolverd_platform.guard import Guard
 from resolverd_platform.journal import Deed, Journal
 from resolverd_platform.resolv_conf import Author, Original, Ours, put_in
 from resolverd_platform.undo import RESOLV_CONF, restore, take_back, undo
@@ -71,6 +72,16 @@ def test_a_file_half_put_back_is_finished(journal: Journal, tmp_path: Path) -> N
     assert undo(journal) == [f"{file} put back"]
     assert file.read_text() == THEIRS
     assert not (tmp_path / ".resolv.conf.resolverd").exists()
+
+
+@pytest.mark.parametrize("by", ["cleanup", "guard"])
+def test_one_half_written_goes_since_nothing_was_done_yet(journal: Journal, tmp_path: Path, by: str) -> None:
+    (journal.folder / "journal.new").touch()
+    if by == "guard":
+        Guard.start(journal.folder, "r1").dismiss()
+    else:
+        assert take_back(journal.folder, tmp_path / "resolv.conf") == []
+    assert list(journal.folder.iterdir()) == []
 
 
 def test_a_guard_of_an_earlier_run_leaves_it_alone(journal: Journal, tmp_path: Path) -> None:

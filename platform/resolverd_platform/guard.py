@@ -76,11 +76,13 @@ def main() -> int:
         while sys.stdin.buffer.read(1):
             pass
     journal = Journal(arguments.folder)
-    if not journal.path.exists():
+    if not journal.folder.is_dir():
         return 0
     try:
         with journal.locked():
             done = undo(journal, run=arguments.run)
+    except FileNotFoundError:  # somebody has cleaned up meanwhile
+        return 0
     except ResolverdError as error:
         print(f"resolverd: {error}", file=sys.stderr)
         return error.code

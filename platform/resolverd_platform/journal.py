@@ -46,14 +46,15 @@ class Journal:
     def write(self, deed: Deed) -> None:
         """Have ``deed`` on disk when this returns. HostError when that cannot be: then the deed must not be done."""
         content = {"version": VERSION, "run": deed.run, "pid": os.getpid(), "what": deed.what, **deed.details}
-        fresh = self.path.with_suffix(".new")
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(
+                self._draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            )
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 json.dump(content, file)
                 file.flush()
                 os.fsync(file.fileno())
-            fresh.rename(self.path)
+            self._draft.rename(self.path)
             self._sync_folder()
         except OSError as error:
             raise HostError(f"journal {self.path}", str(error.strerror), "make room, or use --state-dir") from error
@@ -82,7 +83,15 @@ class Journal:
     def clear(self) -> None:
         """Everything is undone."""
         self.path.unlink(missing_ok=True)
-        self.path.with_suffix(".new").unlink(missing_ok=True)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what a writer left that was killed before there was anything to undo."""
+        self._draft.unlink(missing_ok=True)
+
+    @property
+    def _draft(self) -> Path:
+        return self.path.with_suffix(".new")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -24,7 +24,10 @@ def undo(journal: Journal, step: Callable[[str], None] = lambda name: None, run:
     journal stays.
     """
     deed = journal.read()
-    if deed is None or (run and deed.run != run):
+    if deed is None:
+        journal.tidy()
+        return []
+    if run and deed.run != run:
         return []
     done = _UNDO.get(deed.what, _unknown)(deed)
     step("restored")
@@ -40,7 +43,7 @@ def take_back(folder: Path, path: Path) -> list[str]:
     """
     done: list[str] = []
     journal = Journal(folder)
-    if journal.path.exists():
+    if folder.is_dir():
         with journal.locked():
             done = undo(journal)
     author = author_of(ResolvFile(path).read() or "")
