@@ -27,6 +27,7 @@ class ResolvedDouble:
     link: dict[str, Any] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     closed: bool = False
+    to_signal: list[Signal] = field(default_factory=list)
 
     async def call(self, call: Call) -> tuple[Any, ...]:
         self.calls.append(call.member)
@@ -37,8 +38,9 @@ class ResolvedDouble:
         return self._answer(call)
 
     async def signals(self, matches: Sequence[Match]) -> AsyncGenerator[Signal, None]:
+        for signal in self.to_signal:
+            yield signal
         await asyncio.Event().wait()
-        yield Signal("", ())
 
     async def close(self) -> None:
         self.closed = True

@@ -125,14 +125,20 @@ async def live(folder: Path, way: Way, cluster: DemoCluster, step: int) -> list[
         process = await asyncio.create_subprocess_exec(*command, *way.arguments, stdout=log, stderr=log)
     ended = asyncio.create_task(process.wait())
 
-    async def over_or(condition: Awaitable[bool]) -> bool:
-        return await condition or ended.done()
+    async def over_or(condition: Callable[[], Awaitable[bool]]) -> None:
+        async def is_so() -> bool:
+            return await condition() or ended.done()
 
-    await until(lambda: over_or(way.is_told()))
+        try:
+            await until(is_so)
+        except TimeoutError:
+            raise AssertionError((folder / "log").read_text() + steps.read_text()) from None
+
+    await over_or(way.is_told)
     if not ended.done():
         await shell("timeout 5 getent hosts web.shop.svc.cluster.local")  # by the link it leaves a route
         way.change(cluster, step)
-        await until(lambda: over_or(way.is_changed(step)))
+        await over_or(lambda: way.is_changed(step))
     if not ended.done():
         process.send_signal(signal.SIGTERM)
     code = await asyncio.wait_for(ended, 20)

@@ -25,7 +25,7 @@ DUMP = "ip -brief link; ip -4 route; ip -6 route; ip rule; nft list ruleset; res
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait; TimeoutError after what only a hang takes."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await condition():
             await asyncio.sleep(0.05)
 

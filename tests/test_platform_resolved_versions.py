@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -10,7 +11,7 @@ from resolved_double import ResolvedDouble
 
 from resolverd.errors import ExitCode, ResolverdError
 from resolverd.host import HostDns, OtherLink, Server
-from resolverd_platform.dbus import BusError, DeadlineError, NoBusError, RefusedError
+from resolverd_platform.dbus import BusError, DeadlineError, NoBusError, RefusedError, Signal
 from resolverd_platform.host_facts import HostFacts
 from resolverd_platform.resolved import ResolvedBackend
 
@@ -45,6 +46,27 @@ async def test_what_a_version_lacks_is_noted_and_the_rest_is_set(version: int, m
 @pytest.mark.parametrize(("version", "limit"), [(247, 256), (240, 32)])
 async def test_the_limit_is_found_by_what_the_version_can_do(version: int, limit: int) -> None:
     assert (await ResolvedBackend(LINK, before(version)).capabilities()).domain_limit == limit
+
+
+async def test_a_limit_that_is_not_so_high_is_lowered_to_one_below_what_was_refused() -> None:
+    bus = ResolvedDouble(limit=200)
+    resolved = ResolvedBackend(LINK, bus)
+    applied = await resolved.apply(replace(WANT, routing=tuple(f"ns-{number}" for number in range(255))))
+    assert len(applied.dns.routing) == 31
+    bus.link = {}
+    assert (await resolved.capabilities()).domain_limit == 32
+
+
+async def test_another_version_may_have_another_limit() -> None:
+    bus = ResolvedDouble(limit=200)
+    resolved = ResolvedBackend(LINK, bus)
+    await resolved.apply(replace(WANT, routing=tuple(f"ns-{number}" for number in range(255))))
+    bus.link = {}
+    bus.to_signal.append(Signal("NameOwnerChanged", ("org.freedesktop.resolve1", "", ":1.7")))
+    told = resolved.disturbances()
+    assert await asyncio.wait_for(anext(told), 5) == "systemd-resolved was started"
+    await told.aclose()
+    assert (await resolved.capabilities()).domain_limit == 256
 
 
 async def test_an_old_version_cannot_ask_another_port() -> None:

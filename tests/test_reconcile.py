@@ -54,6 +54,47 @@ async def test_a_failure_is_shown_and_tried_again(monkeypatch: pytest.MonkeyPatc
         assert len(backend.tried) == 2
 
 
+async def test_the_same_wish_again_is_no_reason_to_set_what_another_program_took() -> None:
+    backend = FakeBackend()
+    async with running(backend) as (reconciler, _):
+        reconciler.want(WANT)
+        await asyncio.wait_for(reconciler.in_force.wait(), 5)
+        backend.now = HostDns()
+        reconciler.want(replace(WANT))
+        await asyncio.sleep(0.05)
+        assert (backend.now, backend.tried) == (HostDns(), [WANT])
+
+
+async def test_while_it_fails_nothing_is_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "RETRY_PAUSES", (30.0,))
+    backend = FakeBackend()
+    async with running(backend) as (reconciler, _):
+        reconciler.want(WANT)
+        await asyncio.wait_for(reconciler.in_force.wait(), 5)
+        backend.failures.append(HostError("bus", "gone", "wait"))
+        reconciler.want(replace(WANT, routing=()))
+        await eventually(lambda: reconciler.error is not None)
+        assert not reconciler.in_force.is_set()
+        assert reconciler.trouble is reconciler.error
+
+
+def test_a_resolver_that_thaws_is_told_within_three_seconds() -> None:
+    """Nobody tells us of it, so that it is a matter of the longest pause."""
+    assert max(reconcile.RETRY_PAUSES) < 3
+
+
+async def test_a_look_that_finds_nothing_new_is_no_news() -> None:
+    backend = FakeBackend()
+    async with running(backend) as (reconciler, told):
+        await reconciler.look()
+        reconciler.want(WANT)
+        await asyncio.wait_for(reconciler.in_force.wait(), 5)
+        backend.now = HostDns()
+        backend.disturb("touched")
+        await eventually(lambda: backend.now == WANT)
+        assert told == []
+
+
 async def test_a_disturbance_brings_another_look_and_everything_back() -> None:
     backend = FakeBackend()
     async with running(backend) as (reconciler, told):
@@ -61,6 +102,17 @@ async def test_a_disturbance_brings_another_look_and_everything_back() -> None:
         await asyncio.wait_for(reconciler.in_force.wait(), 5)
         backend.now, backend.facts = HostDns(), Capabilities("fake", host_search=("corp.test",))
         backend.disturb("restarted")
+        await eventually(lambda: backend.now == WANT)
+        assert told == [backend.facts]
+
+
+async def test_what_nobody_tells_of_is_found_by_looking_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "LOOK_AGAIN", 0.05)
+    backend = FakeBackend()
+    async with running(backend) as (reconciler, told):
+        reconciler.want(WANT)
+        await asyncio.wait_for(reconciler.in_force.wait(), 5)
+        backend.now, backend.facts = HostDns(), Capabilities("fake", host_search=("corp.test",))
         await eventually(lambda: backend.now == WANT)
         assert told == [backend.facts]
 

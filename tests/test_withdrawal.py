@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 import pytest
@@ -58,6 +58,11 @@ def test_the_evidence_names_the_culprit() -> None:
     )
     assert "1970-01-01T00:01:00Z" in evidence.fix
     assert evidence.to_json()["since"] == "1970-01-01T00:00:00Z"
+
+
+def test_a_search_domain_takes_names_too() -> None:
+    dns = HostDns("resolverd0", (), ("svc",), ("com", "default.svc.cluster.local"))
+    assert covering(dns, "example.com") == ("com",)
 
 
 @dataclass
@@ -149,6 +154,17 @@ async def test_who_was_not_the_cause_is_acquitted() -> None:
         assert len(world.asked) == asked, "the second acquittal lasts longer"
 
 
+async def test_what_it_was_acquitted_of_does_not_count_when_it_is_the_cause() -> None:
+    world = World(broken=True)
+    async with watched(world) as lookout:
+        await eventually(lambda: not world.backend.now and bool(world.backend.applied))
+        await eventually(lambda: world.backend.now == WANT)
+        world.broken = False
+        await eventually(lambda: lookout.evidence is not None)
+        assert lookout.evidence is not None
+        assert lookout.evidence.again - lookout.evidence.since < PAUSES.again[1], "it is the first withdrawal in a row"
+
+
 @pytest.mark.parametrize("innocent", ["works", "offline", "no name server", "resolver away"])
 async def test_without_evidence_nothing_happens(innocent: str) -> None:
     world = World(broken_by_us=innocent != "works", online=innocent != "offline")
@@ -170,11 +186,42 @@ async def test_without_evidence_nothing_happens(innocent: str) -> None:
         assert (world.directly == 0) == (innocent == "works"), "what works is asked of nobody else"
 
 
-async def test_nobody_is_asked_while_nothing_of_ours_is_in_force() -> None:
+async def test_what_worked_in_between_makes_it_the_first_withdrawal_again() -> None:
+    world = World()
+    async with watched(world) as lookout:
+        await eventually(lambda: lookout.evidence is not None and not world.backend.now)
+        world.broken_by_us = False
+        await eventually(lambda: world.backend.now == WANT)
+        asked = len(world.asked)
+        await eventually(lambda: len(world.asked) > asked + 1)
+        world.broken_by_us = True
+        await eventually(lambda: lookout.evidence is not None)
+        assert lookout.evidence is not None
+        assert lookout.evidence.again - lookout.evidence.since < PAUSES.again[1]
+
+
+async def test_settings_that_keep_changing_do_not_keep_it_asking() -> None:
+    world = World(broken_by_us=False)
+    async with watched(world, Pauses(every=30.0, changed=30.0, soon=0.01)) as lookout:
+        await eventually(lambda: len(world.asked) == 1)
+        for number in range(20):
+            lookout._reconciler.want(replace(WANT, routing=(f"ns-{number}",)))
+            await asyncio.sleep(0.02)
+        assert len(world.asked) == 1
+
+
+@pytest.mark.parametrize("wish", [None, HostDns()], ids=["nothing set yet", "nothing wanted"])
+async def test_nobody_is_asked_while_nothing_of_ours_is_in_force(wish: HostDns | None) -> None:
     world = World()
     reconciler = Reconciler(world.backend, lambda _: None)
+    reconciler._want = wish
+    reconciler._set_now()
+    keeping = asyncio.create_task(reconciler.run())
     lookout = Lookout(reconciler, list, lambda: None, asking=world, pauses=Pauses(soon=0.01))
     running = asyncio.create_task(lookout.run())
     await asyncio.sleep(0.1)
-    running.cancel()
+    for task in (running, keeping):
+        task.cancel()
+    await asyncio.gather(running, keeping, return_exceptions=True)
+    assert reconciler.in_force.is_set() == (wish is not None)
     assert world.asked == []
