@@ -24,6 +24,7 @@ from resolverd.settings import Settings
 from resolverd_platform import files
 from resolverd_platform.command import Finished, Programs
 from resolverd_platform.etc_resolver import EtcResolverBackend, look
+from resolverd_platform.resolver_folder import ResolverFolder
 
 FLUSH = ["dscacheutil -flushcache", "killall -HUP mDNSResponder"]
 
@@ -176,6 +177,23 @@ async def test_a_folder_of_ours_goes_with_the_last_file_and_only_when_empty(
     await backend.apply(WANT)
     await backend.revert()
     assert folder.is_dir(), "it was there before us this time"
+
+
+async def test_what_is_new_is_there_before_what_is_old_goes(
+    backend: EtcResolverBackend, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await backend.apply(WANT)
+    remove, there = ResolverFolder._remove, list[set[str]]()
+
+    def seen(self: ResolverFolder, names: list[str]) -> None:
+        there.append({path.name for path in folder.iterdir()})
+        remove(self, names)
+
+    monkeypatch.setattr(ResolverFolder, "_remove", seen)
+    await backend.apply(replace(WANT, routing=("cluster.local", "billing")))
+    (before,) = there
+    assert {"billing", *WANT.routing} <= before
+    assert not (folder / "svc").exists()
 
 
 async def test_a_half_written_file_is_removed(backend: EtcResolverBackend, folder: Path) -> None:

@@ -83,7 +83,7 @@ async def daemon(way: str, folder: Path, point: str) -> AsyncIterator[asyncio.su
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, __file__, way, str(folder), point),
         stdout=asyncio.subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": f"{CHECKOUT}/tests"},
+        env=os.environ | {"PYTHONPATH": ":".join(f"{CHECKOUT}/{each}" for each in ("", "platform", "tunnel", "tests"))},
     )
     yield process
     await process.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from resolverd.host import HostDns, Server
 from resolverd_platform.guard import Guard
 from resolverd_platform.override import OverrideBackend
 from resolverd_platform.resolv_conf import author_of
+from resolverd_platform.resolv_file import ResolvFile
 
 pytestmark = pytest.mark.staged
 
@@ -154,6 +156,57 @@ async def test_a_file_mounted_over_it_is_written_in_place(replacing: OverrideBac
         run("umount", str(RESOLV_CONF))
 
 
+class Seen:
+    """A file, and what others see of it after each thing done to it."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self.descriptor, self.path = descriptor, path
+        self.seen: list[str] = []
+
+    def __enter__(self) -> Seen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def write(self, data: bytes) -> None:
+        os.write(self.descriptor, data)
+        self.seen.append(self.path.read_text())
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self.descriptor, size)
+        self.seen.append(self.path.read_text())
+
+
+@pytest.mark.parametrize("text", ["nameserver 192.0.2.1\n", "nameserver 192.0.2.1\n" + TEXT * 9], ids=["short", "long"])
+def test_who_writes_in_place_is_never_seen_with_less_than_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    path, made = tmp_path / "resolv.conf", list[Seen]()
+    path.write_text(TEXT * 3)
+
+    def opened(descriptor: int, *_: object, **__: object) -> Seen:
+        made.append(Seen(descriptor, path))
+        return made[-1]
+
+    monkeypatch.setattr(os, "fdopen", opened)
+    ResolvFile(path)._overwrite(text.encode())
+    (file,) = made
+    assert path.read_text() == text
+    assert [seen.rstrip("\n") for seen in file.seen] == [text.rstrip("\n")] * 2
+
+
+async def test_what_another_resolverd_has_put_there_is_not_taken_over(
+    replacing: OverrideBackend, tmp_path: Path
+) -> None:
+    await replacing.apply(WANT)
+    other = OverrideBackend("", tmp_path, why_not_nft=no_nft)
+    with pytest.raises(HostError, match=rf"another resolverd has put itself there .* --state-dir {tmp_path}/state"):
+        await other.apply(WANT)
+    await other.revert()
+    assert (await replacing.read()).servers == SERVERS[:1]
+
+
 async def test_a_file_that_may_not_be_written_changes_nothing(state: Path) -> None:
     check_private()
     run("mount", "-o", "remount,ro,bind", "/etc")
@@ -174,6 +227,19 @@ async def test_a_guard_that_dies_is_told_and_replaced(replacing: OverrideBackend
     assert "guard" in await asyncio.wait_for(anext(replacing.disturbances()), 10)
     await replacing.apply(WANT)
     assert replacing._replacement._guard is not guard
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+async def test_what_ends_everything_on_a_terminal_or_at_shutdown_does_not_end_the_guard_first(
+    replacing: OverrideBackend, number: int
+) -> None:
+    await replacing.apply(WANT)
+    guard = replacing._replacement._guard
+    assert guard is not None
+    assert os.getsid(guard.process.pid) == guard.process.pid, "Ctrl-C is for the daemon"
+    os.kill(guard.process.pid, number)
+    await asyncio.sleep(0.1)
+    assert guard.is_alive
 
 
 async def test_no_guard_no_deed(replacing: OverrideBackend, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,21 @@ async def test_another_version_may_have_another_limit() -> None:
     assert (await resolved.capabilities()).domain_limit == 256
 
 
+async def test_servers_that_another_link_gets_or_loses_are_a_disturbance_and_the_same_again_are_none() -> None:
+    theirs, more = (7, 2, b"\x09\x09\x09\x09"), (8, 2, b"\x08\x08\x08\x08")
+    bus = ResolvedDouble(link={"DNS": [theirs]})
+    resolved = ResolvedBackend(LINK, bus, facts=lambda _: HostFacts())
+    await resolved.capabilities()
+    for servers in ([theirs], [theirs, more]):
+        body: tuple[object, ...] = ("org.freedesktop.resolve1.Manager", {"DNS": servers}, [])
+        bus.to_signal.append(Signal("PropertiesChanged", body))
+    told = resolved.disturbances()
+    assert await asyncio.wait_for(anext(told), 5) == "the DNS servers of another link were changed"
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(told), 0.1)
+    await told.aclose()
+
+
 async def test_an_old_version_cannot_ask_another_port() -> None:
     want = replace(WANT, servers=(Server(ip_address("198.18.53.1"), 5300),))
     with pytest.raises(ResolverdError, match=r"before version 246 it asks port 53 only \(let the DNS server listen"):
