@@ -52,6 +52,9 @@ ASK_DEADLINE = 1.0
 SWITCH = 0.0005
 """Seconds that a thread (which reads a list, or writes the Snapshot) may keep a change waiting, at each step."""
 
+PLAN_PACE = 0.1
+"""Seconds from one plan to the next while the cluster changes: with thousands of namespaces one takes half of that."""
+
 SERVER_INTERVAL = 15.0
 """Seconds between two looks at where the API server is."""
 
@@ -74,6 +77,8 @@ class Daemon:
         self._plan = HostPlan()
         self._planned: tuple[tuple[Network, ...], str, bool] = ((), "", False)
         """Ranges, domain, and whether it is looked for, as the plan last had them."""
+        self._outgrown = asyncio.Event()
+        """The cluster has what the plan does not have."""
         self._found_domain = ""
         """The cluster's domain as its DNS service has it."""
         self._reports: dict[str, dict[str, Any]] = {"dns": {"queries": 0, "rcodes": {}}, "tunnel": {}}
@@ -216,8 +221,17 @@ class Daemon:
         yield self._reloading.run()
         yield self._lookout.run()
         yield self._follow_server()
+        yield self._keep_planned()
         if self._tunnel:
             yield self._tunnel.run()
+
+    async def _keep_planned(self) -> None:
+        """Make the plan anew when the cluster has outgrown it, after those who answer have been told why."""
+        while True:
+            await self._outgrown.wait()
+            self._outgrown.clear()
+            self._replan()
+            await asyncio.sleep(PLAN_PACE)
 
     async def _follow_server(self) -> None:
         """Keep the addresses that are never routed in step with where the API server is."""
@@ -285,7 +299,7 @@ class Daemon:
         # Namespaces and ranges are the plan's matter; services are not.
         known = (self._follower.facts.ranges, self._domain[0], self._wants_domain)
         if touched.namespaces or touched.synced or self._planned != known:
-            self._replan()
+            self._outgrown.set()
         if touched.synced:
             gc.freeze()  # what stays has no cycles, and looking through it for some would take long
             log.info("in step: %d namespaces, %d services", len(snapshot.namespaces), len(snapshot.services))

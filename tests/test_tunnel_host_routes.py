@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from resolverd.host import HostRoutes
 from resolverd.names import Address, Network
 from resolverd_tunnel import host_routes
-from resolverd_tunnel.host_routes import KEEP, RouteKeeper, withheld
+from resolverd_tunnel.host_routes import KEEP, RouteKeeper
 from resolverd_tunnel.netlink import LOCAL, UNICAST, Route
+from resolverd_tunnel.permits import Permits
 from resolverd_tunnel.range_routes import pieces
 
 OURS, OTHER = 7, 2
@@ -114,7 +115,7 @@ def keeper(table: FakeTable, clock: Clock) -> RouteKeeper:
 )
 def test_what_may_be_routed(allowed: list[str], never: list[str], address: str, reason: str) -> None:
     routes = HostRoutes(tuple(map(ip_network, allowed)), tuple((ip_network(text), "never") for text in never))
-    assert withheld(routes, ip_address(address)) == reason
+    assert Permits(routes).withheld(ip_address(address)) == reason
 
 
 def test_a_held_address_is_routed_and_nothing_else(keeper: RouteKeeper, table: FakeTable) -> None:
@@ -237,7 +238,7 @@ def test_pieces_are_what_single_addresses_would_be(allowed: list[int], never: li
     routed = pieces(routes)
     for number in range(64):
         address = ip_address(f"10.96.0.{number}")
-        assert any(address in network for network in routed) is (withheld(routes, address) == "")
+        assert any(address in network for network in routed) is (Permits(routes).withheld(address) == "")
 
 
 def test_a_route_outlives_the_last_answer_for_a_while_and_any_connection(

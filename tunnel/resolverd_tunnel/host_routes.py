@@ -13,10 +13,10 @@ from typing import Protocol
 
 from resolverd.host import HostRoutes
 from resolverd.names import Address, Network
-from resolverd.routes import FIXED
 
 from .device_linux import PEER_NETWORKS
 from .netlink import LOCAL, Route
+from .permits import Permits
 from .range_routes import Kept, decide, pieces
 
 log = logging.getLogger(__name__)
@@ -39,18 +39,6 @@ class RouteTable(Protocol):
     def match(self, addresses: Sequence[Address]) -> dict[Address, Route]: ...
 
 
-def withheld(routes: HostRoutes, address: Address) -> str:
-    """Why ``address`` may not be routed; empty when it may. The most specific network decides, ``never`` on a tie."""
-    for network, reason in FIXED:
-        if address in network:
-            return reason
-    allowed = max((n.prefixlen for n in routes.allowed if address in n), default=-1)
-    length, reason = max(((n.prefixlen, why) for n, why in routes.never if address in n), default=(-1, ""))
-    if allowed < 0:
-        return "outside-cluster-ranges"
-    return reason if length >= allowed else ""
-
-
 class RouteKeeper:
     """Keeps the routes on one device. Clocks are in seconds."""
 
@@ -59,6 +47,7 @@ class RouteKeeper:
         self._ifindex = ifindex
         self._clock = clock
         self._routes: HostRoutes | None = None
+        self._permits = Permits(HostRoutes())
         self._wanted: dict[Address, float] = {}
         """When each address was last asked for, the longest ago first."""
         self.present: dict[Address, None] = {}
@@ -93,11 +82,14 @@ class RouteKeeper:
 
     def permit(self, routes: HostRoutes) -> None:
         """From now on only what ``routes`` allows."""
-        self._routes = routes
-        self._remove([address for address in self.present if withheld(routes, address)])
+        self._routes, self._permits = routes, Permits(routes)
+        self._remove([address for address in self.present if self._permits.withheld(address)])
         self.skipped.clear()
         self.owners.clear()
-        self.look()
+        if routes.whole or self.ranges:
+            self.look()
+        else:
+            self._add_missing()
 
     def tidy(self, is_in_use: Callable[[Address], bool]) -> None:
         """Remove routes nobody needs any more, and bring back those that somebody else removed."""
@@ -160,7 +152,7 @@ class RouteKeeper:
             return
         permitted = []
         for address in addresses:
-            if reason := withheld(self._routes, address):
+            if reason := self._permits.withheld(address):
                 self._skip(address, reason)
             elif not any(address in network for network in self.ranges):
                 permitted.append(address)
