@@ -89,9 +89,7 @@ class PortForward:
         self._opening += 1
         self._idle.clear()
         try:
-            async with self._turns.turn((target.namespace, target.pod)) as has_waited:
-                if has_waited and self._pulse.trouble:  # that of those before, most likely
-                    raise NoWayError("port-forward", self._pulse.trouble)
+            async with self._turns.turn((target.namespace, target.pod)):
                 return await self._try(target)
         except BaseException:
             self._ended(None)

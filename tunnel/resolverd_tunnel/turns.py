@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 
+from .transport import NoWayError
+
 MOST = 64
 """Connections that are being made to one pod."""
 
@@ -19,6 +21,9 @@ class _Queue:
         self.turns = asyncio.Semaphore(MOST)
         self.users = 0
         """How many have a turn or wait for one."""
+        self.failure: NoWayError | None = None
+        """Of the last turn, if there was no way."""
+        self.failed_at = 0.0
 
 
 class Turns:
@@ -31,14 +36,22 @@ class Turns:
         return len(self._queues)
 
     @asynccontextmanager
-    async def turn(self, pod: Hashable) -> AsyncIterator[bool]:
-        """Wait for a turn and have it; whether there was a wait."""
+    async def turn(self, pod: Hashable) -> AsyncIterator[None]:
+        """Wait for a turn and have it. NoWayError of somebody before who found no way meanwhile."""
+        clock = asyncio.get_running_loop().time
         queue = self._queues.setdefault(pod, _Queue())
         queue.users += 1
-        waits = queue.turns.locked()
+        began = clock()
         try:
             async with queue.turns:
-                yield waits
+                if queue.failure is not None and queue.failed_at > began:
+                    raise NoWayError(*queue.failure.args)
+                try:
+                    yield
+                except NoWayError as error:
+                    queue.failure, queue.failed_at = error, clock()
+                    raise
+                queue.failure = None
         finally:
             queue.users -= 1
             if not queue.users:
