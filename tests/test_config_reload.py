@@ -16,9 +16,11 @@ from dnslib import DNSRecord
 from fakes import eventually
 from test_cli_run import ALONE, Plain, plain
 
+from resolverd import config
+from resolverd.config import Loaded
 from resolverd.config.known import KNOWN
 from resolverd.demo.cluster import DemoCluster
-from resolverd.reload import AT_ONCE, merge
+from resolverd.reload import AT_ONCE, Reloading, merge
 from resolverd.settings import Settings
 
 NAME = "web.shop.svc.cluster.local"
@@ -150,6 +152,22 @@ def test_every_setting_is_taken_or_waits() -> None:
         taken, waiting = merge(usual, fresh)
         assert (known.of(taken) is known.of(fresh)) == (name in AT_ONCE)
         assert waiting == (() if name in AT_ONCE else (name,))
+
+
+async def test_what_waits_for_a_restart_keeps_its_origin(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+
+    def read() -> Loaded:
+        return config.load(str(file), {}, {"HOME": str(tmp_path)})
+
+    file.write_text("tunnel: {device: one0}\ndns: {ttl: 7}\n")
+    reloading = Reloading(read(), read, lambda _: None, lambda: None)
+    file.write_text("\n\ndns: {ttl: 8}\ntunnel: {device: two0}\n")
+    reloading.reload()
+    assert (reloading.settings.tunnel.device, reloading.settings.dns.ttl) == ("one0", 8)
+    assert reloading.waiting == ("tunnel.device",)
+    assert reloading.origins["tunnel.device"] == f"{file}:1:18"
+    assert reloading.origins["dns.ttl"] == f"{file}:3:12"
 
 
 def extended(cluster: DemoCluster, extension: dict[str, Any]) -> str:

@@ -97,9 +97,9 @@ def test_a_search_domain_passes_the_filter_too() -> None:
 
 
 def rule_of(settings: Settings, name: str, **policy: Any) -> tuple[str, str]:
-    """What decides and where it comes from, in a cluster with the namespace db; every setting is its own origin."""
+    """What decides and where it comes from, in a cluster with the namespace db; every setting has its own origin."""
     listed = {f"dns.search[{number}]": f"search:{number}" for number in range(3)}
-    written = {name: name for name in ("cluster.ranges", "cluster.domain", "host.route-namespaces")}
+    written = {name: f"file:{name}" for name in ("cluster.ranges", "cluster.domain", "host.route-namespaces")}
     one = decider(settings, "db", origins=listed | written)
     rule = Decider(replace(one.policy, **policy)).decide(labels(name)).rule
     return f"{rule.kind} {rule.text}", rule.origin
@@ -109,10 +109,10 @@ def test_a_rule_comes_from_whoever_says_so() -> None:
     usual, name = Settings(), "web.db.svc.cluster.local"
     domain = "cluster-domain cluster.local"
     assert rule_of(usual, name) == (domain, "ConfigMap kube-system/coredns")
-    assert rule_of(usual, name, domain_source="cluster.domain") == (domain, "cluster.domain")
+    assert rule_of(usual, name, domain_source="cluster.domain") == (domain, "file:cluster.domain")
     assert rule_of(usual, name, domain_source="assumed") == (domain, "default, the cluster does not say")
     lean = Settings(host=HostSettings(route_namespaces=False))
-    assert rule_of(lean, "web.db") == ("route-namespaces db", "host.route-namespaces")
+    assert rule_of(lean, "web.db") == ("route-namespaces db", "file:host.route-namespaces")
     assert rule_of(lean, "web.db.svc")[0] == "none "
     one = decider(lean, "db")
     assert "host.route-namespaces is false" in document(one.decide(labels("web.db")), one)["reason"]
@@ -124,7 +124,10 @@ def test_a_reverse_zone_is_the_narrowest_range_around_the_address() -> None:
     config = decider(Settings(), "db").policy.config
     ranges = tuple(map(ip_network, ("10.96.0.0/12", "10.96.0.0/16", "10.97.0.0/16", "fd00::/16")))
     nested = {"config": replace(config, ranges=ranges)}
-    assert rule_of(Settings(), "7.0.96.10.in-addr.arpa", **nested) == ("reverse-zone 10.96.0.0/16", "cluster.ranges")
+    assert rule_of(Settings(), "7.0.96.10.in-addr.arpa", **nested) == (
+        "reverse-zone 10.96.0.0/16",
+        "file:cluster.ranges",
+    )
     assert rule_of(Settings(), "7.0.98.10.in-addr.arpa", **nested)[0] == "reverse-zone 10.96.0.0/12"
     assert rule_of(Settings(), "1.0.d.f.ip6.arpa", **nested)[0] == "none "
     assert rule_of(Settings(), "0.0.d.f.ip6.arpa", **nested)[0] == "reverse-zone fd00::/16"
