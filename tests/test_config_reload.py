@@ -170,6 +170,33 @@ async def test_what_waits_for_a_restart_keeps_its_origin(tmp_path: Path) -> None
     assert reloading.origins["dns.ttl"] == f"{file}:3:12"
 
 
+async def test_a_kubeconfig_that_the_file_names_anew_is_watched_for_its_extension(tmp_path: Path) -> None:
+    file, other = tmp_path / "config.yaml", tmp_path / "other"
+    file.write_text(f"cluster: {{kubeconfig: {tmp_path / 'first'}}}\n")
+
+    def read() -> Loaded:
+        return config.load(str(file), {}, {"HOME": str(tmp_path)})
+
+    def extend(excluded: str) -> None:
+        extension = {"name": "resolverd.io", "extension": {"dns": {"excludes": [excluded]}}}
+        cluster = {"name": "c", "cluster": {"extensions": [extension]}}
+        contexts = [{"name": "x", "context": {"cluster": "c"}}]
+        other.write_text(yaml.safe_dump({"current-context": "x", "contexts": contexts, "clusters": [cluster]}))
+
+    reloading = Reloading(read(), read, lambda _: None, lambda: None)
+    watching = asyncio.create_task(reloading.run())
+    try:
+        extend("one.test")
+        file.write_text(f"cluster: {{kubeconfig: {other}}}\n")
+        await eventually(lambda: reloading.settings.dns.excludes == ("one.test",))
+        assert reloading.waiting == ("cluster.kubeconfig",)
+        extend("two.test")
+        await eventually(lambda: reloading.settings.dns.excludes == ("two.test",))
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
 def extended(cluster: DemoCluster, extension: dict[str, Any]) -> str:
     document = yaml.safe_load(cluster.kubeconfig())
     document["clusters"][0]["cluster"]["extensions"] = [{"name": "resolverd.io", "extension": extension}]

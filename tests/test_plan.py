@@ -348,9 +348,12 @@ def test_without_a_server_or_a_link_the_host_is_told_nothing() -> None:
 
 
 def test_a_plan_says_what_is_odd_of_domains_and_of_routes() -> None:
-    dns, tunnel = DnsSettings(allow_collisions=("com",)), TunnelSettings(also_proxy=("0.0.0.0/0",))
-    made = plan.make(Settings(dns=dns, tunnel=tunnel), cluster("com"), HOST, FACTS, SUFFIXES)
-    assert len(made.warnings) == 2
+    dns, tunnel = DnsSettings(allow_collisions=("com",)), TunnelSettings(also_proxy=("127.0.0.5",))
+    made = plan.make(Settings(dns=dns, tunnel=tunnel), cluster("com", "default"), HOST, FACTS, SUFFIXES)
+    assert made.warnings == (
+        "allow-collisions has com in vain: exclude-suffixes has .com",
+        "127.0.0.5/32 is never routed: loopback",
+    )
 
 
 def test_the_document_for_status_is_plain_and_on_one_line() -> None:
