@@ -18,6 +18,8 @@ Raw = dict[str, Any]
 
 _BLOCK = bytes(range(256)) * 256
 """64 KiB of the pattern that ``/bytes/N`` repeats: octet i is i modulo 256."""
+AT_ONCE = 2**18
+"""Most octets of a pod that are taken together, in however many frames they are sent on."""
 _LARGEST_ECHO = 64 * 2**20
 
 
@@ -54,7 +56,7 @@ class PodServers:
 
     async def connect(self, pod: Raw, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to ``port`` of ``pod``. ConnectionRefusedError."""
-        return await asyncio.open_connection(*await self.address(pod, port))
+        return await asyncio.open_connection(*await self.address(pod, port), limit=AT_ONCE)
 
     def stop(self, uid: str) -> None:
         """Stop listening in the pod with this uid and break its connections."""

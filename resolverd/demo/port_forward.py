@@ -13,7 +13,8 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from .faults import Faults
-from .pod_servers import PodServers, dial_failure
+from .messages import send_messages
+from .pod_servers import AT_ONCE, PodServers, dial_failure
 from .spdy_upgrade import TUNNEL, UPGRADE, answer_tunnel, answer_upgrade
 from .status import StatusError
 
@@ -110,8 +111,8 @@ class _Forward:
             return
         self._writers[index].set_result(writer)
         try:
-            while octets := await reader.read(_BLOCK):
-                await self._send(2 * index, octets)
+            while octets := await reader.read(AT_ONCE):
+                await self._send(2 * index, *(octets[at : at + _BLOCK] for at in range(0, len(octets), _BLOCK)))
         except ConnectionError:
             return
         finally:
@@ -145,9 +146,10 @@ class _Forward:
                 return b""
         return b""
 
-    async def _send(self, channel: int, octets: bytes) -> None:
+    async def _send(self, channel: int, *blocks: bytes) -> None:
         await self._faults.pass_gate()
         if self._base64:
-            await self._socket.send_str(f"{channel}{b64encode(octets).decode()}")
+            for block in blocks:
+                await self._socket.send_str(f"{channel}{b64encode(block).decode()}")
         else:
-            await self._socket.send_bytes(bytes([channel]) + octets)
+            await send_messages(self._socket, *(bytes([channel]) + block for block in blocks))

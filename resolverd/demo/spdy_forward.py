@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from resolverd.cluster.spdy import Decoder, Encoder, Frame, Kind, SpdyError
 
 from .faults import Faults
-from .pod_servers import PodServers, dial_failure
+from .pod_servers import AT_ONCE, PodServers, dial_failure
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ class Carrier(Protocol):
         """Some octets; empty at the end."""
         ...
 
-    async def send(self, octets: bytes) -> None:
-        """Send all of them; waits while the client is slow. ConnectionError."""
+    async def send(self, *frames: bytes) -> None:
+        """Send all of them, the octets of a frame each; waits while the client is slow. ConnectionError."""
         ...
 
 
@@ -121,8 +121,9 @@ class SpdyForward:
         try:
             reader, writer = await self._servers.connect(self._pod, pair.port)
             pair.writer.set_result(writer)
-            while octets := await reader.read(_BLOCK):
-                await self._send(Frame(Kind.DATA, pair.streams["data"], data=octets))
+            while octets := await reader.read(AT_ONCE):
+                blocks = (octets[at : at + _BLOCK] for at in range(0, len(octets), _BLOCK))
+                await self._send(*(Frame(Kind.DATA, pair.streams["data"], data=block) for block in blocks))
         except OSError as error:
             if writer is None:
                 why = dial_failure(self._pod, pair.port, error).encode()
@@ -151,7 +152,7 @@ class SpdyForward:
         if frame.is_last:
             asyncio.get_running_loop().call_later(_LINGER, pair.cancel)
 
-    async def _send(self, frame: Frame) -> None:
+    async def _send(self, *frames: Frame) -> None:
         await self._faults.pass_gate()
         async with self._sending:
-            await self._carrier.send(self._encoder.encode(frame))
+            await self._carrier.send(*map(self._encoder.encode, frames))

@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from .faults import Faults
+from .messages import send_messages
 from .pod_servers import PodServers
 from .spdy_forward import Carrier, SpdyForward
 
@@ -65,8 +66,8 @@ class _Upgraded(Carrier):
     async def receive(self) -> bytes:
         return await self._reader.read(_BLOCK)
 
-    async def send(self, octets: bytes) -> None:
-        await self._response.write(octets)
+    async def send(self, *frames: bytes) -> None:
+        await self._response.write(b"".join(frames))
 
 
 class _Tunnelled(Carrier):
@@ -81,5 +82,5 @@ class _Tunnelled(Carrier):
                 return bytes(message.data)
         return b""
 
-    async def send(self, octets: bytes) -> None:
-        await self._socket.send_bytes(octets)
+    async def send(self, *frames: bytes) -> None:
+        await send_messages(self._socket, *frames)

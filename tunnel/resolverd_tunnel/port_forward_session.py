@@ -45,8 +45,8 @@ class Session:
         self._pong: asyncio.Future[None] | None = None
         self._current: _Connection | None = None
         self._is_over = False
-        self._is_clean = True
-        """Whether the node has ended its last connection."""
+        self.is_clean = True
+        """Whether the node has ended its last connection: then nothing of it is in the way of another."""
 
     @property
     def is_open(self) -> bool:
@@ -82,12 +82,9 @@ class Session:
         self.websocket.send(bytearray(head + data))
 
     async def clean(self) -> bool:
-        """Whether nothing of the last connection is in the way of another; what still comes of it is dropped."""
-        self.websocket.resume()
+        """Whether a connection that the node has not ended is out of the way; what still comes of it is dropped."""
         if not self.is_open or self.websocket.is_full:
             return False
-        if self._is_clean:
-            return True
         self._pings += 2
         self._pong = asyncio.get_running_loop().create_future()
         self.write(Frame(Kind.PING, self._pings))  # behind everything else, and the node takes one after the other
@@ -101,7 +98,8 @@ class Session:
     def freed(self, *left: int) -> None:
         """Its connection is no more, and ``left`` are the streams that the node has not ended."""
         self._current = None
-        self._is_clean = not left
+        self.websocket.resume()
+        self.is_clean = not left and not self.websocket.is_full
         self.write(*(Frame(Kind.RST_STREAM, number) for number in left))
         self._on_free(self)
 

@@ -81,6 +81,8 @@ async def _until_ended(flow: Flow, up: asyncio.Task[None], down: asyncio.Task[No
             await _until_left(flow, down)
     if not down.done() or down.exception() is not None:
         return False
+    if up.done() and up.exception() is None:
+        return True  # nothing more comes of the client
     await _stop(up)
     return await _linger(flow.client)
 

@@ -42,7 +42,10 @@ class SessionPool:
 
     def give_back(self, pod: Pod, session: Session) -> None:
         """Take a session whose connection has ended; it is closed when it cannot be used again, or need not."""
-        self._do(self._take_back(pod, session))
+        if session.is_clean:
+            self._keep(pod, session)
+        else:
+            self._do(self._clean(pod, session))
 
     def clear(self) -> None:
         """Close all of them: their way may be dead."""
@@ -59,10 +62,15 @@ class SessionPool:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _take_back(self, pod: Pod, session: Session) -> None:
-        is_good = await session.clean()
-        if self._closed or not is_good or len(self._idle.get(pod, ())) >= MOST_OF_POD or len(self) >= MOST:
+    async def _clean(self, pod: Pod, session: Session) -> None:
+        if await session.clean():
+            self._keep(pod, session)
+        else:
             await session.websocket.close()
+
+    def _keep(self, pod: Pod, session: Session) -> None:
+        if self._closed or not session.is_open or len(self._idle.get(pod, ())) >= MOST_OF_POD or len(self) >= MOST:
+            self._end(session)
             return
         timer = asyncio.get_running_loop().call_later(IDLE_LIMIT, self._expire, pod, session)
         self._idle.setdefault(pod, []).append((session, timer))

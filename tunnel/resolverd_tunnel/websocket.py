@@ -28,6 +28,8 @@ ENOUGH = 2**19
 """Octets that wait to be sent from which on whoever sends is to wait."""
 CLOSE_LIMIT = 1.0
 """Seconds for the other side to confirm the end."""
+_SMALL = 2**14
+"""Octets of a message that is better copied than sent apart from its header: of a record of TLS."""
 _ORDERLY = (0, WSCloseCode.OK)
 
 
@@ -168,7 +170,10 @@ class WebSocket(asyncio.BufferedProtocol):
         mask = random.getrandbits(32).to_bytes(4, "big")  # as aiohttp does
         size = len(data)
         websocket_mask(mask, data)
-        self._transport.writelines((head(Opcode.BINARY, size, mask), data))
+        if size <= _SMALL:
+            self._transport.write(head(Opcode.BINARY, size, mask) + data)
+        else:
+            self._transport.writelines((head(Opcode.BINARY, size, mask), data))
 
     async def writable(self) -> None:
         """Until there is room for a message, or it has ended."""
