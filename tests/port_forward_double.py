@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from resolverd.cluster.access import Access
 from resolverd.cluster.target import Target
@@ -21,26 +22,33 @@ from resolverd_tunnel.transport import MAX_SEND, StreamBrokenError
 ECHO = Target("shop", "echo-1", 7007)
 
 
+class Forwarder(NamedTuple):
+    """A process that leads a port of loopback to a pod."""
+
+    port: int
+    """0 where there is no such process."""
+    pid: int
+
+
 @asynccontextmanager
-async def websockets_to(server: str) -> AsyncIterator[int]:
-    """The port of loopback that leads to the pod ``echo-1``; served by a process of its own."""
-    process = await asyncio.create_subprocess_exec(sys.executable, __file__, server, stdout=asyncio.subprocess.PIPE)
+async def websockets_to(access: Access) -> AsyncIterator[Forwarder]:
+    """To the pod ``echo-1``; of ``access`` only the server and its authority are used."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, __file__, access.server, access.ca_pem), stdout=asyncio.subprocess.PIPE
+    )
     try:
         assert process.stdout
-        yield int(await process.stdout.readline())
+        yield Forwarder(int(await process.stdout.readline()), process.pid)
     finally:
         process.kill()
         await process.wait()
 
 
 @asynccontextmanager
-async def kubectl_to(cluster: DemoCluster, target: Target = ECHO, *, websocket: bool) -> AsyncIterator[int]:
-    """The port of loopback that kubectl leads to ``target``, with its session in a websocket (since 1.31) or not.
-
-    0 where kubectl is not installed.
-    """
+async def kubectl_to(cluster: DemoCluster, target: Target = ECHO, *, websocket: bool) -> AsyncIterator[Forwarder]:
+    """kubectl, where it is installed, with its session in a websocket (since 1.31) or not."""
     if shutil.which("kubectl") is None:
-        yield 0
+        yield Forwarder(0, 0)
         return
     with tempfile.TemporaryDirectory() as home:
         config = Path(home, "config")
@@ -59,15 +67,15 @@ async def kubectl_to(cluster: DemoCluster, target: Target = ECHO, *, websocket: 
                 said = (await process.stdout.readline()).decode()
             found = re.search(r"127\.0\.0\.1:(\d+) -> ", said)
             assert found, said
-            yield int(found[1])
+            yield Forwarder(int(found[1]), process.pid)
         finally:
             if process.returncode is None:
                 process.kill()
             await process.communicate()
 
 
-async def serve(server: str) -> None:
-    transport = PortForward(Access(server), lambda: None)
+async def serve(access: Access) -> None:
+    transport = PortForward(access, lambda: None)
 
     async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         stream = await transport.open(ECHO)
@@ -99,4 +107,4 @@ async def serve(server: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1]))
+    asyncio.run(serve(Access(sys.argv[1], ca_pem=sys.argv[2])))

@@ -92,7 +92,7 @@ async def test_kubectl_forwards_whole_answers_side_by_side(cluster: DemoCluster,
             assert hashlib.sha256(await response.read()).digest() == whole
 
     async with (
-        kubectl_to(cluster, Target("shop", "web-1", 8080), websocket=websocket) as port,
+        kubectl_to(cluster, Target("shop", "web-1", 8080), websocket=websocket) as (port, _),
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session,
     ):
         await asyncio.gather(*(fetch(session, port) for _ in range(4)))

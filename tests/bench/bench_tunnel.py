@@ -4,7 +4,8 @@ Everything runs in network namespaces of its own; nothing on this machine change
 and relay, with a plain connection over a veth pair behind them, beside that veth pair without us. *port-forward*: the
 tunnel process before the embedded cluster, beside the same websockets without a tunnel, and beside ``kubectl
 port-forward`` in both ways it has, where kubectl is installed. The sides of a row take turns; medians of RUNS rounds
-are shown.
+are shown. The API server speaks TLS, as real ones do. Everything that is measured runs ahead of whatever else the
+machine does, and with a congestion control that does not pace, whatever the machine's default is.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import json
 import os
 import signal
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +29,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tls_front import Authority
+
+from resolverd.cluster.access import Access
+from resolverd.demo.cluster import Tls, Traits
 from resolverd_tunnel.copying import CopyLoop
 from resolverd_tunnel.device_linux import create_device
 from resolverd_tunnel.gate import Gate, Wires
@@ -37,8 +44,11 @@ from resolverd_tunnel.transport import MAX_SEND, Stream
 RUNS = 5
 SECONDS = 1.0
 CONNECTIONS = 300
+PAUSE = 1.5
+"""Seconds before each measurement: what goes to kubectl goes on for a second after its client has gone."""
 BLOCK = 2**20
 NEAR, FAR, BEHIND, PORT = "192.0.2.1", "192.0.2.2", "10.96.0.7", 9000
+CONGESTION = "/proc/sys/net/ipv4/tcp_congestion_control"
 HERE = str(Path(__file__).resolve())
 Figures = dict[str, float]
 
@@ -168,6 +178,7 @@ def loaded(host: str, port: int, pid: int = 0) -> Measure:
     """Measure by a process that connects to ``host``; with what process ``pid`` uses meanwhile."""
 
     def measure(kind: str, streams: int) -> Figures:
+        time.sleep(PAUSE)
         before = processor_seconds(pid) if pid else 0.0
         command = [sys.executable, HERE, "load", host, str(port), kind, str(streams)]
         found: Figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -177,19 +188,33 @@ def loaded(host: str, port: int, pid: int = 0) -> Measure:
 
 
 def table(title: str, ours: Measure, theirs: Measure, beside: str = "without us") -> None:
-    print(f"\n| {title} | ours | {beside} | ratio | processor, s/GB |\n|---|---|---|---|---|")
+    """Print rows; the last two columns are what our process uses, and what theirs does, where there is one."""
+    print(f"\n| {title} | ours | {beside} | ratio | processor, ours | theirs |\n|---|---|---|---|---|---|")
     for kind, what in (("d", "down"), ("u", "up")):
         for streams in (1, 8):
-            rounds = [(ours(kind, streams), theirs(kind, streams)) for _ in range(RUNS)]
+            rounds = _rounds(ours, theirs, kind, streams)
             rates = [tuple(f["octets"] * 8 / f["seconds"] / 1e9 for f in pair) for pair in rounds]
-            spent = statistics.median(pair[0]["processor"] / (pair[0]["octets"] / 1e9) for pair in rounds)
             our, their = (statistics.median(rate[side] for rate in rates) for side in (0, 1))
             ratio = statistics.median(rate[0] / rate[1] for rate in rates)
-            print(f"| {what}, {streams} streams, Gbit/s | {our:.2f} | {their:.2f} | {ratio:.2f} | {spent:.2f} |")
-    rounds = [(ours("e", 1), theirs("e", 1)) for _ in range(RUNS)]
+            spent = _spent(rounds, lambda f: f["octets"] / 1e9, "s/GB")
+            print(f"| {what}, {streams} streams, Gbit/s | {our:.2f} | {their:.2f} | {ratio:.2f} | {spent} |")
+    rounds = _rounds(ours, theirs, "e", 1)
     for name, unit in (("rate", "new connections/s"), ("p50", "p50 until the first octet, ms"), ("p99", "p99, ms")):
         our, their = (statistics.median(pair[side][name] for pair in rounds) for side in (0, 1))
-        print(f"| {unit} | {our:.2f} | {their:.2f} | {our / their:.2f} | |")
+        ratio = statistics.median(pair[0][name] / pair[1][name] for pair in rounds)
+        spent = _spent(rounds, lambda _: CONNECTIONS / 1e3, "ms each") if name == "rate" else "|"
+        print(f"| {unit} | {our:.2f} | {their:.2f} | {ratio:.2f} | {spent} |", flush=True)
+
+
+def _rounds(ours: Measure, theirs: Measure, kind: str, streams: int) -> list[tuple[Figures, Figures]]:
+    return [(ours(kind, streams), theirs(kind, streams)) for _ in range(RUNS)]
+
+
+def _spent(rounds: list[tuple[Figures, Figures]], units: Callable[[Figures], float], unit: str) -> str:
+    """Processor time of both sides for each of ``units``, as two cells."""
+    each = [[f["processor"] / units(f) for f in pair] for pair in rounds]
+    medians = [statistics.median(pair[side] for pair in each) for side in (0, 1)]
+    return " | ".join(f"{median:.2f} {unit}" if median else "" for median in medians)
 
 
 def data_path() -> None:
@@ -206,6 +231,7 @@ def data_path() -> None:
                 subprocess.run(["ip", *line.split()], check=True)
             for line in ("link set lo up", f"address add {FAR}/24 dev far0", "link set far0 up"):
                 subprocess.run([*inside, "ip", *line.split()], check=True)
+            subprocess.run([*inside, "tee", CONGESTION], input=b"reno", check=True, stdout=subprocess.DEVNULL)
             with (
                 started(*inside, sys.executable, HERE, "serve", FAR, str(PORT)),
                 started(sys.executable, HERE, "carry") as carrier,
@@ -219,18 +245,28 @@ async def port_forward() -> None:
     from port_forward_double import kubectl_to, websockets_to  # the other side of the row
     from tunnel_rig import rig
 
-    with started(sys.executable, HERE, "serve", "127.0.0.1", str(PORT)):
-        async with rig() as tunnel:
-            await tunnel.start()
+    with tempfile.TemporaryDirectory() as folder, started(sys.executable, HERE, "serve", "127.0.0.1", str(PORT)):
+        tls = speaking(Authority.make(Path(folder, "authority")))
+        async with rig(Traits(tls=tls)) as tunnel:
+            access = Access(tunnel.cluster.server, ca_pem=tls.ca_pem)
+            await tunnel.start(access)
             tunnel.put_in_pod("echo-1", 7007, ("127.0.0.1", PORT))
-            address = await tunnel.address("echo")
-            async with websockets_to(tunnel.cluster.server) as plain:
-                ours, theirs = loaded(str(address), 7, tunnel.process.pid), loaded("127.0.0.1", plain)
-                await asyncio.to_thread(table, "port-forward", ours, theirs)
+            ours = loaded(str(await tunnel.address("echo")), 7, tunnel.process.pid)
+            async with websockets_to(access) as plain:
+                await asyncio.to_thread(table, "port-forward", ours, loaded("127.0.0.1", *plain))
             for title, websocket in (("kubectl, websocket", True), ("kubectl, upgrade", False)):
                 async with kubectl_to(tunnel.cluster, websocket=websocket) as plain:
-                    if plain:
-                        await asyncio.to_thread(table, title, ours, loaded("127.0.0.1", plain), "kubectl port-forward")
+                    if plain.port:
+                        theirs = loaded("127.0.0.1", *plain)
+                        await asyncio.to_thread(table, title, ours, theirs, "kubectl port-forward")
+
+
+def speaking(authority: Authority) -> Tls:
+    """TLS with the certificate that ``authority`` has signed for loopback; an upgrade needs HTTP/1.1."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority.folder / "server.pem", authority.folder / "server.key")
+    context.set_alpn_protocols(["http/1.1"])
+    return Tls(context, authority.pem)
 
 
 def main() -> None:
@@ -243,10 +279,12 @@ def main() -> None:
             print(json.dumps(load(host, int(port), kind, int(streams))))
         case ["inside"]:
             subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+            Path(CONGESTION).write_text("reno")
             data_path()
             asyncio.run(port_forward())
         case _:
-            subprocess.run(["unshare", "--net", sys.executable, HERE, "inside"], check=True)
+            ahead = ("chrt", "--rr", "1")
+            subprocess.run([*ahead, "unshare", "--net", sys.executable, HERE, "inside"], check=True)
 
 
 if __name__ == "__main__":
