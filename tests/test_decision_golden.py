@@ -47,6 +47,15 @@ clusters:
     - name: telepresence.io
       extension: {never-proxy: [10.9.0.0/16], dns: {lookup-timeout: 3s}}
 """
+LEGEND = """\
+Rule       what decides
+From       where that was written, or who in the cluster says so
+Why        the same in words; in brackets, why a namespace is withheld
+Overruled  what matched too, and why it did not decide
+Still      names that reach such a namespace all the same
+Host asks  where this host sends the question, and why there
+To change  what to put into the config file for another decision
+"""
 NAMESPACES = ("billing", "db", "dev", "home", "rs", "shop", "vpn", "web")
 VPN = Capabilities("systemd-resolved", other_links=(OtherLink("wg0", routing=("vpn",)),), host_search=("home",))
 NAMES = (
@@ -69,6 +78,7 @@ def page(folder: Path) -> Iterator[str]:
     yield "home, and a VPN on wg0 answers for vpn. The config file is:"
     yield ""
     yield from (f"    {number:2}  {line}" for number, line in enumerate(CONFIG.splitlines(), 1))
+    yield from ("", "What the lines say:", "", *(f"    {line}" for line in LEGEND.splitlines()))
     for title, names in NAMES:
         yield from ("", f"## {title}")
         for name in names:
