@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 import yaml
+from cluster_sides import demo_side, followed_as, soon
 from commands import resolverd
 from dns_cluster import CONFIG, ask, index_of
 from fakes import eventually
 from test_dns_claims import shown
-from watch_soak import known, read_here, truth
+from watch_soak import known, read_here, service, truth
 
 from resolverd import followed
 from resolverd.cli.rbac import documents
-from resolverd.cluster import backoff, kubeconfig
+from resolverd.cluster import backoff, follow, kubeconfig, watch
 from resolverd.cluster.access import Access
 from resolverd.cluster.client import ApiClient, ApiError
 from resolverd.cluster.follow import Follower
@@ -28,7 +29,7 @@ from resolverd.demo.cluster import DemoCluster, Traits
 from resolverd.demo.rights import Rule, User
 from resolverd.dns.claims import claim_of
 from resolverd.names import labels
-from resolverd.settings import ClusterSettings, DnsSettings, Settings
+from resolverd.settings import ClusterSettings, DnsSettings, Settings, TunnelSettings
 
 FOLLOW = frozenset({"list", "watch"})
 BOTH = frozenset({"services", "endpointslices"})
@@ -136,6 +137,46 @@ async def test_namespaces_are_known_by_their_services_where_they_may_not_be_list
         await eventually(lambda: known(follower.snapshot)["services"] == truth(cluster)["services"])
         spaces = {raw["metadata"]["namespace"] for raw in cluster.objects("Service")}
         assert set(follower.snapshot.namespaces) == spaces
+
+
+EVERYTHING = list(documents(Settings(tunnel=TunnelSettings(enabled=False))))
+
+
+async def test_an_api_server_that_starts_and_knows_no_roles_yet_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses everybody for a moment, and its reviews say so, too."""
+    async with demo_side() as side:
+        name, access = await side.user(EVERYTHING)
+        async with followed_as(access, tmp_path, monkeypatch) as (follower, _):
+            before = known(follower.snapshot)
+            token = access.token.removeprefix("Bearer ")
+            with pytest.MonkeyPatch.context() as starting:
+                starting.setitem(side.tokens, token, User(name))
+                side.cluster.faults.drop_streams()
+                await eventually(lambda: any("cannot" in error.why for error in follower.trouble.values()))
+                await asyncio.sleep(0.3)
+                assert known(follower.snapshot) == before
+            side.cluster.create(service("fresh"))
+            await soon(follower, side, 5)
+            assert (follower.scope.namespaces, follower.trouble) == (None, {})
+
+
+async def test_rights_that_are_taken_or_given_while_it_runs_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "DOUBT", 0.2)
+    monkeypatch.setattr(follow, "RESCOPE_PAUSE", 0.3)
+    async with demo_side() as side:
+        name, access = await side.user(EVERYTHING)
+        async with followed_as(access, tmp_path, monkeypatch) as (follower, _):
+            token = access.token.removeprefix("Bearer ")
+            with pytest.MonkeyPatch.context() as without:
+                without.setitem(side.tokens, token, User(name))
+                side.cluster.faults.drop_streams()
+                await eventually(lambda: follower.scope.namespaces == () and not follower.snapshot.services)
+            await eventually(lambda: follower.scope.namespaces is None)
+            await soon(follower, side)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,11 @@ class Backoff:
     def __init__(self) -> None:
         self.failures = 0
 
-    def pause(self, error: ApiError | UnreachableError | None, lived: float) -> float:
-        """Seconds until the next attempt, after one that took ``lived`` seconds and ended with ``error``."""
+    def pause(self, error: ApiError | UnreachableError | None, lived: float, *, believed: bool = True) -> float:
+        """Seconds until the next attempt, after one that took ``lived`` seconds and ended with ``error``.
+
+        A refusal that is not ``believed`` is a failure like any other.
+        """
         if lived > STEADY:
             self.failures = 0
         self.failures += 1 if error is not None or lived <= STEADY else 0
@@ -29,7 +32,8 @@ class Backoff:
         ceiling: float = min(longest, shortest * 2 ** min(max(self.failures - 1, 0), 16))
         pause = random.uniform(ceiling / 2, ceiling)  # noqa: S311  # jitter, no secret
         if isinstance(error, ApiError):
-            return max(REFUSED.get(error.status, 0.0), error.retry_after, pause if self.failures else 0.0)
+            refused = REFUSED.get(error.status, 0.0) if believed else 0.0
+            return max(refused, error.retry_after, pause if self.failures else 0.0)
         if error is None:
             return pause if self.failures else 0.0
         # A connection that timed out has been its own pause.

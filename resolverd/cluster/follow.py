@@ -171,6 +171,7 @@ class Follower:
                 tasks += [
                     asyncio.create_task(self._ask_facts(client)),
                     asyncio.create_task(self.facts.ask_forwards(client, self.scope)),
+                    asyncio.create_task(self._look_for_rights(client)),
                 ]
                 done, _ = await asyncio.wait([waiting, *following], return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -207,6 +208,19 @@ class Follower:
                 return
             self.scope = Scope(self.settings.namespaces or None, not self.settings.namespaces)
         self._set_reflectors()
+
+    async def _look_for_rights(self, client: ApiClient) -> None:
+        """While it is a part that was found by asking, ask again and again: rights are given and taken."""
+        while self.scope.is_partial and not self.settings.namespaces and self.context:
+            await asyncio.sleep(RESCOPE_PAUSE)
+            try:
+                found = await find_scope(client, self.context.namespace)
+            except (ApiError, UnreachableError) as error:
+                log.debug("which rights there are: %s", error)
+                continue
+            if found != self.scope:
+                self._rescope = True
+                self._moved.set()
 
     def _set_reflectors(self) -> None:
         """Reflectors for the scope, which know what there is of it; the rest of it is forgotten."""
@@ -312,10 +326,12 @@ class Follower:
         if reflector.watched.kind is Kind.POD:
             return
         status = error.status if isinstance(error, ApiError) else 0
-        if status in (0, 429) or status >= 500:
+        if status in (0, 429) or status >= 500 or reflector.is_doubtful:
             self._silent_since = self._silent_since or time.monotonic()
         if status == 401 or (isinstance(error, UnreachableError) and error.is_certificate):
             self._login.refused()
+        if reflector.is_doubtful:
+            return
         if status == 403 and (self._rescope or self._may_rescope()):
             self._rescope, self._rescoped = True, time.monotonic()
             self._moved.set()

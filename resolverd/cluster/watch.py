@@ -36,6 +36,9 @@ MOST_GONE = 10_000
 SILENCES = 2
 """Watches in a row without a word, not even a bookmark, after which the version is not trusted: an API server that
 was restored from a backup may be silent about one from its future."""
+DOUBT = 10.0
+"""Seconds for which a 403 is not believed of what was given before: an API server that starts serves before it has
+read its roles, and refuses everybody meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ class Reflector:
     malformed: set[Key] = field(default_factory=set)
     """What is there, but cannot be what it says it is."""
     restarts: int = 0
+    _refused: float = 0.0
+    """Since when it is refused, on the monotonic clock; 0: it is not."""
     _gone: dict[Key, int | None] = field(default_factory=dict)
     """What was deleted since the list or the last bookmark, and at which version."""
     _floor: int = 0
@@ -123,12 +128,18 @@ class Reflector:
                 error = await explained(client, caught, self.watched.group_version)
                 self.restarts += 1
                 self._look_into(error)
-            pause = self._backoff.pause(error, time.monotonic() - began)
+            pause = self._backoff.pause(error, time.monotonic() - began, believed=not self.is_doubtful)
             await self._rest(pause, asked_for=isinstance(error, ApiError) and bool(error.retry_after))
 
     def poke(self) -> None:
         """Try again now: the server was reached by somebody else, or the credentials are new."""
         self._poked.set()
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a refusal may be an API server's that has just started."""
+        was_given = self.listed or bool(self.known)
+        return was_given and bool(self._refused) and time.monotonic() - self._refused < DOUBT
 
     async def _rest(self, pause: float, *, asked_for: bool) -> None:
         self._poked.clear()
@@ -146,6 +157,8 @@ class Reflector:
             log.info("%s: the version is gone, listing anew", self.watched.kind)
             self.version = ""
             return
+        if isinstance(error, ApiError) and error.status == 403:
+            self._refused = self._refused or time.monotonic()
         self.sink.failed(self, error)
         if isinstance(error, ApiError):
             # A version the server cannot read or has not reached (after a restore, say) will not get better.
@@ -160,7 +173,7 @@ class Reflector:
     def _heard(self) -> None:
         """The server gave us something."""
         self._silences = 0
-        self.sink.alive(self)
+        self._opened()
 
     async def _list(self, client: ApiClient) -> None:
         """Take in the whole list, and delete what it does not have. Raises ApiError (410: a page expired)."""
@@ -219,6 +232,7 @@ class Reflector:
                 self._take(item, is_gone=kind == "DELETED")
 
     def _opened(self) -> None:
+        self._refused = 0.0
         self.sink.alive(self)
 
     def _parameters(self, more: Mapping[str, str]) -> dict[str, str]:
