@@ -51,13 +51,18 @@ class RealCluster:
     folder: Path
     flags: tuple[str, ...] = ()
     """More of them, for the API server."""
-    version: tuple[int, int] = (0, 0)
-    lacks_slices: bool = False
-    """Whether discovery.k8s.io/v1 is ours: a CustomResourceDefinition, since the server has none."""
     _users: int = 0
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        command = [ASSETS / "kube-apiserver", "--version"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        self.git_version = said.split()[-1]
+        """As in ``v1.36.2``."""
+        major, minor = self.git_version.lstrip("v").split(".")[:2]
+        self.version = int(major), int(minor)
+        self.lacks_slices = self.version < (1, 21)
+        """Whether discovery.k8s.io/v1 is ours: a CustomResourceDefinition, since the server has none."""
         self.authority = Authority.make(self.folder / "ca")
         self.port, self._etcd, self._peer = free_port(), free_port(), free_port()
         self.url = f"https://127.0.0.1:{self.port}"
@@ -109,10 +114,12 @@ class RealCluster:
             "audit-log-path": self.folder / "audit",
             "service-cluster-ip-range": "10.96.0.0/16",
             "service-account-issuer": "https://test",
-            "service-account-key-file": keys / "server.key",
+            "service-account-key-file": keys / "server.pem",
             "service-account-signing-key-file": keys / "server.key",
             "disable-admission-plugins": "ServiceAccount",
         }
+        if self.lacks_slices:
+            flags["runtime-config"] = "discovery.k8s.io/v1beta1=false"  # it would keep the group from others
         return [str(ASSETS / "kube-apiserver"), *(f"--{key}={value}" for key, value in flags.items()), *self.flags]
 
     async def ready(self) -> None:
@@ -129,10 +136,7 @@ class RealCluster:
                 await asyncio.sleep(0.1)
 
     async def _have_slices(self, client: ApiClient) -> None:
-        known = await client.get("/version")
-        self.version = int(known["major"]), int(known["minor"].rstrip("+"))
-        if self.version < (1, 21):
-            self.lacks_slices = True
+        if self.lacks_slices:
             with suppress(ClusterError):
                 await client.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", SLICES_DEFINED)
         await client.get(f"{SLICES}/endpointslices")
