@@ -55,7 +55,7 @@ class RealCluster:
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        command = [ASSETS / "kube-apiserver", "--version"]
+        command = [str(ASSETS / "kube-apiserver"), "--version"]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         self.git_version = said.split()[-1]
         """As in ``v1.36.2``."""
