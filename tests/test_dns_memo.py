@@ -49,6 +49,20 @@ class TestMemo:
         told(query("x19.shop"), to=here)
         assert here.hits == 1
 
+    def test_octets_are_bounded_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("resolverd.dns.memo.MAX_OCTETS", 2048)
+        here = responder()
+        for name in (*(f"crowd{size}.shop" for size in (20, 60, MANY)), "web.shop", "db.shop"):
+            told(query(name, edns=opt()), to=here)
+        assert 0 < sum(reply.octets for reply in here.memo.entries.values()) <= 2048
+
+    def test_out_of_step_nothing_is_said_that_was_known_before(self) -> None:
+        here = responder()
+        for synced, rcode in ((True, 0), (False, 2), (True, 0)):
+            here.fold((), synced=synced, serial=SERIAL)
+            for _ in range(3):
+                assert read(told(query(WEB), to=here)).rcode == rcode
+
     def test_a_change_drops_what_it_touches_and_nothing_else(self) -> None:
         here = responder()
         names = ["web.shop", "bare.shop", "nope.shop", "inside.shop", "db.shop", "shop.svc"]

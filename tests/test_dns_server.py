@@ -22,7 +22,7 @@ from resolverd.dns.dispatch import Dispatcher
 from resolverd.dns.holds_client import HoldsClient
 from resolverd.dns.responder import Responder
 from resolverd.dns.server import UdpServer
-from resolverd.dns.tcp import TcpServer
+from resolverd.dns.tcp import TURN, TcpConnection, TcpServer
 from resolverd.holds import decode_request, encode_reply
 from resolverd.host import Server
 from resolverd.sockets import listen
@@ -174,7 +174,39 @@ class TestUdp:
             assert here.responder.rcodes == {"NOERROR": 200}
 
 
+class Sink(asyncio.Transport):
+    """A peer that takes all it is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = 0
+
+    def write(self, data: object) -> None:
+        self.sent += 1
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
 class TestTcp:
+    async def test_others_have_a_turn_before_many_queries_of_one_are_answered(self) -> None:
+        async with serving() as here:
+            one, peer = TcpConnection(here.tcp), Sink()
+            one.connection_made(peer)
+            one.data_received(frame(query(WEB)) * (2 * TURN + 10))
+            assert peer.sent == TURN
+            await eventually(lambda: peer.sent == 2 * TURN + 10)
+            one.connection_lost(None)
+
     async def test_many_queries_in_one_segment(self) -> None:
         async with serving() as here:
             reader, writer = await here.connect()

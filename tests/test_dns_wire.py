@@ -165,6 +165,18 @@ class TestNames:
         name = b"\1a" * (labels - rest) + b"\2ab" * rest + b"\0"
         assert code(send(query(name))) == "FORMERR"
 
+    @pytest.mark.parametrize(
+        ("labels", "pointer", "expected"), [(3, b"\0", "NOERROR"), (4, b"\0", "FORMERR"), (3, b"\xc0\x0c", "FORMERR")]
+    )
+    def test_names_of_records_in_a_query_are_no_longer(self, labels: int, pointer: bytes, expected: str) -> None:
+        asked = (
+            question(wire((b"a" * 60, b"web", b"shop", b"svc", b"cluster", b"local")))
+            if pointer != b"\0"
+            else question(WEB)
+        )
+        record = (b"\x3f" + b"a" * 63) * labels + pointer + struct.pack("!HHIH", 1, 1, 60, 0)
+        assert code(send(HEADER.pack(1, RD, 1, 0, 0, 1) + asked + record)) == expected
+
     @pytest.mark.parametrize("label", [b"a", b"a" * 63])
     def test_the_longest_legal_name(self, label: bytes) -> None:
         zone = wire((b"svc", b"cluster", b"local"))
