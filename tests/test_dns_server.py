@@ -163,6 +163,29 @@ class TestUdp:
                     end.send(query(WEB))
             assert (await here.udp(query(WEB))).rcode == 0
 
+    async def test_an_error_about_an_earlier_reply_is_passed_over(self) -> None:
+        """Only a connected socket is told that a peer is gone, without asking for it."""
+        troubles: list[dict[str, object]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: troubles.append(context))
+        bound, asker = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        for end in (bound, asker):
+            end.bind(("127.0.0.1", 0))
+        where, served = asker.getsockname(), bound.getsockname()
+        bound.connect(where)
+        made = responder()
+        server = UdpServer(bound, Dispatcher(made))
+        asker.sendto(query(WEB), served)
+        asker.close()
+        await eventually(lambda: made.queries == 1)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+            end.bind(where)
+            end.setblocking(False)
+            end.sendto(query(WEB, number=5), served)
+            assert read(await asyncio.wait_for(loop.sock_recv(end, 65535), GUARD)).number == 5
+        server.close()
+        assert troubles == []
+
     async def test_a_burst_is_answered_in_full(self) -> None:
         async with serving() as here:
             with here.client() as end:

@@ -136,8 +136,7 @@ class Forwarder:
             kept.ask_again = now + RECHECK
             return self._from(kept, now)
         failed = Outcome(flight.reply, error=flight.error)
-        if flight.upstreams:
-            self.failures.put(key, failed, now)
+        self.failures.put(key, failed, now)
         return self._failed(failed)
 
     def _prefer(self, answered: Upstream | None) -> None:
