@@ -19,11 +19,12 @@ import pytest
 from commands import resolverd, shell
 from lan_double import RESOLV_CONF, TEXT, hidden, lan_host
 from public_dns import public_dns
-from test_cli_up import lines, until
+from test_cli_up import Laptop, laptop, lines, traits, until
 
 from resolverd.demo.cluster import DemoCluster
 from resolverd_platform.resolv_conf import author_of
 
+__all__ = ["laptop", "traits"]
 pytestmark = pytest.mark.staged
 
 PROGRAM = str(Path(__file__).with_name("killed_at.py"))
@@ -179,6 +180,21 @@ async def test_killed_at_any_step_it_leaves_a_working_host(
     assert not [each for each in way.steps if not any(each in step for step in steps)], steps
     with capsys.disabled():  # no number fails it
         print(f"\n{name}: {len(steps)} steps, public names back after {longest[0]:.2f} s at most ({longest[1]})")
+
+
+@pytest.mark.parametrize("module", ["resolverd.dns.worker", "resolverd_tunnel.worker"])
+async def test_cleanup_waits_until_what_a_killed_daemon_has_started_is_gone(laptop: Laptop, module: str) -> None:
+    assert (await laptop.up()).code == 0
+    (held,) = [pid for pid in map(int, await laptop.children()) if module in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(held, signal.SIGSTOP)
+    os.kill(await laptop.daemon(), signal.SIGKILL)
+    cleaning = asyncio.create_task(resolverd("cleanup"))
+    try:
+        done, _ = await asyncio.wait([cleaning], timeout=3)
+    finally:
+        os.kill(held, signal.SIGCONT)
+    assert not done, "what it leaves behind has the device, or the port"
+    assert (await cleaning).code == 0
 
 
 async def is_put_back(before: str, when: str) -> None:
