@@ -25,7 +25,7 @@ from resolverd.errors import HostError
 from resolverd.host import Server
 from resolverd.lookout import HostAsking
 from resolverd_platform import detect
-from resolverd_platform.nft import why_not
+from resolverd_platform.nft import current, why_not
 from resolverd_platform.override import OverrideBackend
 from resolverd_platform.redirect import MARK
 from resolverd_platform.resolv_conf import author_of
@@ -268,6 +268,17 @@ async def test_new_name_servers_are_followed(redirecting: OverrideBackend) -> No
         await redirecting.apply(WANT)
         assert "192.0.2.53" not in nft("list", "ruleset")
         assert redirecting._redirect.disturbance() == ""
+    finally:
+        RESOLV_CONF.write_text(TEXT)
+
+
+async def test_a_file_that_names_our_own_server_is_no_reason_to_redirect_what_it_is_asked(
+    redirecting: OverrideBackend,
+) -> None:
+    RESOLV_CONF.write_text(f"nameserver {SERVERS[0].address}\nnameserver 192.0.2.53\n")
+    try:
+        await redirecting.apply(WANT)
+        assert (await current()).nameservers == {ip_address("192.0.2.53")}
     finally:
         RESOLV_CONF.write_text(TEXT)
 
