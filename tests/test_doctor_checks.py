@@ -151,6 +151,7 @@ FAULTS: dict[str, list[Facts]] = {
         kubeconfig(files=(), missing=("/home/ada/.kube/config",)),
         kubeconfig(files=(), unreadable=("/k: Permission denied",)),
         kubeconfig(malformed="/k: not YAML"),
+        kubeconfig(files=(), malformed="/k: not YAML"),
     ],
     "kubeconfig-permissions": [kubeconfig(exposed=("/home/ada/.kube/config",))],
     "kubeconfig-context": [kubeconfig(context="prod"), kubeconfig(context="")],
@@ -191,6 +192,11 @@ def failed(facts: Facts) -> list[Finding]:
 
 def skipped(facts: Facts) -> list[str]:
     return [finding.id for finding in judge(facts) if finding.verdict.state is State.SKIPPED]
+
+
+def test_a_kubeconfig_that_cannot_be_read_as_yaml_is_not_said_to_be_missing() -> None:
+    (finding,) = [each for each in judge(kubeconfig(files=(), malformed="/k: not YAML")) if each.id == "kubeconfig"]
+    assert finding.verdict.detail == "/k: not YAML"
 
 
 def test_every_check_has_a_fault_here_and_an_id_of_its_own() -> None:

@@ -136,6 +136,8 @@ async def test_faults_while_no_daemon_runs(patient: Patient, resolved_service: R
     assert await patient.faults() == []
     assert await patient.faults(cluster_kubeconfig=str(patient.kubeconfig) + ".not") == ["kubeconfig"]
     assert await patient.faults(cluster_context="prod") == ["kubeconfig-context"]
+    with patient.changed(patient.kubeconfig, "clusters: ["):
+        assert await patient.faults() == ["kubeconfig"]
     with patient.changed(patient.kubeconfig, patient.kubeconfig_with(exec={"command": "no-such-plugin"})):
         assert await patient.faults() == ["exec-plugin"]
     with patient.changed(patient.kubeconfig, patient.kubeconfig_with(token="reader")):

@@ -22,13 +22,13 @@ def kubeconfig(facts: Facts) -> Verdict:
         return ok("not needed: this is a pod, with a service account")
     if found.unreadable:
         return failed(f"{found.unreadable[0]}", f"ls -l {found.unreadable[0].partition(': ')[0]}; id")
+    if found.malformed:
+        return failed(found.malformed, "kubectl config view")
     if not found.files:
         return failed(
             f"{' or '.join(found.missing) or 'it'} is not there",
             "export KUBECONFIG=/path/to/kubeconfig   # or --kubeconfig FILE",
         )
-    if found.malformed:
-        return failed(found.malformed, "kubectl config view")
     return ok(", ".join(found.files))
 
 
