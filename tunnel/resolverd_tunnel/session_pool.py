@@ -66,7 +66,7 @@ class SessionPool:
         if await session.clean():
             self._keep(pod, session)
         else:
-            await session.websocket.close()
+            await session.close()
 
     def _keep(self, pod: Pod, session: Session) -> None:
         if self._closed or not session.is_open or len(self._idle.get(pod, ())) >= MOST_OF_POD or len(self) >= MOST:
@@ -82,7 +82,7 @@ class SessionPool:
         self._end(session)
 
     def _end(self, session: Session) -> None:
-        self._do(session.websocket.close())
+        self._do(session.close())
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
