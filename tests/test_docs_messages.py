@@ -49,6 +49,27 @@ def test_every_message_the_page_quotes_comes_from_the_code() -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize(("title", "least"), [("Troubleshooting", 8), ("Addresses that are not routed", 9)])
+def test_every_key_and_reason_the_page_quotes_is_one_of_the_code(title: str, least: int) -> None:
+    texts = set().union(*(said_by(source) for source in SOURCES if "demo" not in source.parts))
+    page = (CHECKOUT / "docs" / "troubleshooting.md").read_text()
+    section = re.split(rf"^##? {title}\n", page, flags=re.MULTILINE)[1].split("\n## ", 1)[0]
+    rows = re.findall(r"^\| (`.+?`) \|", section, re.MULTILINE)
+    named = [word for row in rows for word in re.findall(r"`([a-z-]+)`", row)]
+    assert len(named) >= least
+    assert set(named) <= texts
+
+
+def test_every_check_the_page_sends_its_reader_to_exists() -> None:
+    texts = set().union(*(said_by(source) for source in SOURCES if "demo" not in source.parts))
+    page = " ".join((CHECKOUT / "docs" / "troubleshooting.md").read_text().split())
+    named = [
+        word for group in re.findall(r"checks? ((?:`[a-z-]+`(?:, | and )?)+)", page) for word in group.split("`")[1::2]
+    ]
+    assert len(named) >= 5
+    assert set(named) <= texts
+
+
 @pytest.mark.parametrize("page", sorted((CHECKOUT / "docs").glob("*.md")), ids=lambda page: page.name)
 def test_every_command_a_page_names_exists(page: Path) -> None:
     text = page.read_text()

@@ -53,7 +53,8 @@ def show_answer(state_dir: str, server: str, name: str, kind: str) -> int:
     for line in answer.short():
         click.echo(line)
     if answer.rcode != "NOERROR":
-        click.echo(f"{one_line(name)}: {answer.rcode}", err=True)
+        hint = f" (not the cluster's to answer: resolverd why {one_line(name)})" if answer.rcode == "REFUSED" else ""
+        click.echo(f"{one_line(name)}: {answer.rcode}{hint}", err=True)
         return ExitCode.DEGRADED
     return ExitCode.OK
 
