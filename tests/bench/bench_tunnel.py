@@ -40,6 +40,7 @@ from resolverd_tunnel.namespace import PrivateNamespace
 from resolverd_tunnel.netlink import Netlink
 from resolverd_tunnel.packet import Opening
 from resolverd_tunnel.transport import MAX_SEND, Stream
+from resolverd_tunnel.websocket import RECEIVE
 
 RUNS = 5
 SECONDS = 1.0
@@ -115,13 +116,51 @@ def _connect(host: str, port: int) -> Figures:
 
 
 class _Plain:
-    """A stream that is a plain connection."""
+    """A stream that is a plain connection; what it receives goes to the client as port-forward's does."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._buffer = memoryview(bytearray(RECEIVE))
 
     async def receive(self) -> bytes:
         return await asyncio.get_running_loop().sock_recv(self._connection, MAX_SEND)
+
+    async def deliver(self, client: socket.socket, count: Callable[[int], None]) -> None:
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        def take() -> None:
+            try:
+                size = self._connection.recv_into(self._buffer)
+                if size:
+                    give(self._buffer[:size])
+                elif not ended.done():
+                    ended.set_result(None)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if not ended.done():
+                    ended.set_exception(error)
+
+        def give(rest: memoryview) -> None:
+            try:
+                sent = client.send(rest)
+            except BlockingIOError:
+                sent = 0
+            count(sent)
+            if sent == len(rest):
+                loop.remove_writer(client)
+                loop.add_reader(self._connection, take)
+            else:
+                loop.remove_reader(self._connection)
+                loop.add_writer(client, give, rest[sent:])
+
+        loop.add_reader(self._connection, take)
+        try:
+            await ended
+        finally:
+            loop.remove_reader(self._connection)
+            loop.remove_writer(client)
 
     async def send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self._connection, data)
