@@ -178,7 +178,7 @@ def run(folder: Path, *, tunnel: bool) -> None:
         pinger.start()
         with daemon(kubeconfig, state, log, tunnel=tunnel) as process:
             ready = wait_for(name_of(SERVICES - 1), "", 60)
-            print(f"ready            {ready:.2f} s after the start")
+            print(f"ready            {ready:.2f} s after the start, {sum(cpu(process.pid)):.1f} s of CPU")
             time.sleep(5)
             print(f"answers          {pinger.end()}")
             print(f"memory           {memory(process.pid)}")
