@@ -20,6 +20,7 @@ from resolverd.claimed import Host
 from resolverd.cluster.access import shown
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext, invoker
+from resolverd.cluster.scoping import Covered, in_both
 from resolverd.cluster.snapshot import Change, Touched, everything
 from resolverd.config import Loaded
 from resolverd.decision import Decider, Policy
@@ -79,6 +80,8 @@ class Daemon:
         """Ranges, domain, and whether it is looked for, as the plan last had them."""
         self._outgrown = asyncio.Event()
         """The cluster has what the plan does not have."""
+        self._covered: Covered = None
+        """What of the cluster was known when the DNS process was last told of a change."""
         self._found_domain = ""
         """The cluster's domain as its DNS service has it."""
         self._reports: dict[str, dict[str, Any]] = {"dns": {"queries": 0, "rcodes": {}}, "tunnel": {}}
@@ -293,13 +296,17 @@ class Daemon:
         self._replan()
 
     def _on_change(self, changes: tuple[Change, ...], touched: Touched) -> None:
-        snapshot = self._follower.snapshot
+        snapshot, covered = self._follower.snapshot, self._follower.covered
         self.observation.events += len(changes)
+        kept = in_both(self._covered, covered)
+        if kept != self._covered:  # what is followed no more is forgotten below, and must not be denied for it
+            self._dns.tell(replace(self._dns_config(), watched=kept))
         self._dns.tell(Feed(changes, snapshot.synced, snapshot.serial))
         # Namespaces and ranges are the plan's matter; services are not.
         known = (self._follower.facts.ranges, self._domain[0], self._wants_domain)
-        if touched.namespaces or touched.synced or self._planned != known:
+        if touched.namespaces or touched.synced or self._planned != known or kept != covered:
             self._outgrown.set()
+        self._covered = covered
         if touched.synced:
             gc.freeze()  # what stays has no cycles, and looking through it for some would take long
             log.info("in step: %d namespaces, %d services", len(snapshot.namespaces), len(snapshot.services))
@@ -356,7 +363,7 @@ class Daemon:
         return host_servers(self._reconciler.capabilities, self._host.listening.server)
 
     def _dns_config(self) -> DnsConfig:
-        capabilities, followed_only = self._reconciler.capabilities, self._follower.scope.namespaces
+        capabilities = self._reconciler.capabilities
         config = make_dns_config(
             self._settings.dns,
             self._plan,
@@ -368,7 +375,7 @@ class Daemon:
         )
         return replace(
             config,
-            watched=None if followed_only is None else frozenset(followed_only),
+            watched=self._follower.covered,
             cluster_dns=address_of(self._settings.cluster.dns_service),
             wants_domain=self._wants_domain,
         )

@@ -79,11 +79,8 @@ def one_line(text: str) -> str:
 
 
 def first_of(errors: BaseExceptionGroup) -> BaseException:
-    """The first error a user can act on, from however deep a group; the group itself when it has none."""
-    found = errors.subgroup(ResolverdError)
-    if found is None:
-        return errors
-    error: BaseException = found
+    """The first error a user can act on, from however deep a group; the first of all when it has none."""
+    error: BaseException = errors.subgroup(ResolverdError) or errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from cluster_sides import demo_side, followed_as, soon
+from cluster_sides import truth as truth_of
 from commands import resolverd
 from dns_cluster import CONFIG, ask, index_of
 from fakes import eventually
@@ -25,6 +26,7 @@ from resolverd.cluster.access import Access
 from resolverd.cluster.client import ApiClient, ApiError
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.rights import Scope, find_scope, named_scope
+from resolverd.cluster.scoping import Covered
 from resolverd.demo.cluster import DemoCluster, Traits
 from resolverd.demo.rights import Rule, User
 from resolverd.dns.claims import claim_of
@@ -177,6 +179,27 @@ async def test_rights_that_are_taken_or_given_while_it_runs_are_noticed(
                 await eventually(lambda: follower.scope.namespaces == () and not follower.snapshot.services)
             await eventually(lambda: follower.scope.namespaces is None)
             await soon(follower, side)
+
+
+async def test_names_that_may_be_followed_from_now_on_are_denied_only_when_they_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "RESCOPE_PAUSE", 0.3)
+    monkeypatch.setattr(follow, "PACE", 0.0)
+    covered: list[tuple[Covered, bool]] = []
+
+    async with demo_side() as side:
+        name, access = await side.user(EVERYTHING)
+        token = access.token.removeprefix("Bearer ")
+        given, side.tokens[token] = side.tokens[token], User(name)
+        whole = await truth_of(side)
+        async with followed_as(access, tmp_path, monkeypatch) as (follower, _):
+            follower.on_change = lambda *_: covered.append((follower.covered, known(follower.snapshot) == whole))
+            side.tokens[token] = given
+            side.cluster.faults.mischief.crawling = 0.02
+            await eventually(lambda: follower.covered is None)
+        assert (frozenset(), False) in covered
+        assert {is_whole for names, is_whole in covered if names is None} == {True}
 
 
 @pytest.mark.parametrize(

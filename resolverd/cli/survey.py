@@ -13,7 +13,7 @@ from pathlib import Path
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import invoker
 from resolverd.cluster.snapshot import Snapshot
-from resolverd.errors import ClusterError, ResolverdError
+from resolverd.errors import ClusterError, ResolverdError, first_of
 from resolverd.names import Address, Network
 from resolverd.settings import ClusterSettings
 
@@ -89,8 +89,8 @@ async def _known(follower: Follower, facts: asyncio.Event) -> None:
 def _reason(follower: Follower, ended: asyncio.Task[None] | None) -> ResolverdError:
     """Why the lists did not come."""
     error = ended.exception() if ended else None
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    if isinstance(error, BaseExceptionGroup):
+        error = first_of(error)
     if isinstance(error, ResolverdError):
         return error
     if error is not None:

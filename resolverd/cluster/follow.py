@@ -18,7 +18,7 @@ from resolverd.cluster.login import Login
 from resolverd.cluster.objects import Namespace
 from resolverd.cluster.pods import PodWatch
 from resolverd.cluster.rights import Scope, find_scope, named_scope
-from resolverd.cluster.scoping import described, reflectors_for
+from resolverd.cluster.scoping import Covered, covered_by, described, in_both, reflectors_for
 from resolverd.cluster.servers import ApiServers
 from resolverd.cluster.snapshot import Change, Key, Kind, Snapshot, Touched, differing, everything, fold
 from resolverd.cluster.watch import Reflector
@@ -62,6 +62,8 @@ class Follower:
     events: int = 0
     load: Load = field(default_factory=Load)
     scope: Scope = field(default_factory=Scope)
+    covered: Covered = None
+    """What of ``scope`` has been listed: names in the rest of it are not known to be missing."""
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     """The lists are in, but the pods': what is known is no older than the watches."""
     context_note: str = ""
@@ -76,6 +78,8 @@ class Follower:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
     """The session has to be another one, or the reflectors."""
+    _handed: Covered = None
+    """``covered`` as it was when ``on_change`` was last called."""
     _rescope: bool = False
     """Whether to ask which part of the cluster may be followed."""
     _rescoped: float = 0.0
@@ -225,6 +229,7 @@ class Follower:
     def _set_reflectors(self) -> None:
         """Reflectors for the scope, which know what there is of it; the rest of it is forgotten."""
         self._reflectors = reflectors_for(self.scope, self)
+        self.covered = in_both(self.covered, covered_by(self.scope))
         for name in self.scope.namespaces or ():
             self.put(Change(Kind.NAMESPACE, ("", name), Namespace(name)))
         inside = set(self.scope.namespaces or ())
@@ -275,7 +280,10 @@ class Follower:
             listed = listed and all(reflector.listed for reflector in self._reflectors if self._counts(reflector))
             synced = listed or self.snapshot.synced
             self.snapshot, touched = fold(self.snapshot, changes, synced=synced, serial=self._serial())
-            if self.facts.look(changes) or touched:
+            if listed:
+                self.covered = covered_by(self.scope)
+            if self.facts.look(changes) or touched or self.covered != self._handed:
+                self._handed = self.covered
                 self.on_change(changes, touched)
             if listed:
                 self.synced.set()

@@ -20,9 +20,25 @@ def reflectors_for(scope: Scope, sink: Sink) -> list[Reflector]:
     return found
 
 
+Covered = frozenset[str] | None
+"""Namespaces of which everything is known; None: of all."""
+
+
+def covered_by(scope: Scope) -> Covered:
+    """What ``scope`` covers once all its lists are in."""
+    return None if scope.namespaces is None else frozenset(scope.namespaces)
+
+
+def in_both(one: Covered, other: Covered) -> Covered:
+    """What ``one`` and ``other`` both cover."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
+
+
 def described(scope: Scope) -> str:
     """For people: what is followed, and why not more."""
     if scope.namespaces is None:
-        return "following services of the whole cluster; " + "; ".join(scope.missing)
+        return "; ".join(("following services of the whole cluster", *scope.missing))
     names = ", ".join(scope.namespaces) or "no namespace"
     return f"following {names}, all there are rights for; it may not: {'; '.join(scope.missing)}"
