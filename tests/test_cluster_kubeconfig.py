@@ -106,6 +106,12 @@ async def test_an_exec_plugin_that_fails_is_named(tmp_path: Path, scratch: Path)
         await kubeconfig.load(write(tmp_path / "config", user), "", scratch)
 
 
+async def test_an_exec_plugin_that_is_not_there_is_said_to_be_so(tmp_path: Path, scratch: Path) -> None:
+    user = "{exec: {apiVersion: client.authentication.k8s.io/v1, command: no-such-plugin, interactiveMode: Never}}"
+    with pytest.raises(ClusterError, match="plugin no-such-plugin is not installed, or not in"):
+        await kubeconfig.load(write(tmp_path / "config", user), "", scratch)
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [

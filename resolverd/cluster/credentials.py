@@ -15,12 +15,21 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+_NO_PROGRAM = re.compile(r"\[Errno 2\] No such file or directory: '(.+)'")
+
+
+def _in_words(said: str) -> str:
+    """What the client says of credentials, where that is only the system's error."""
+    missing = _NO_PROGRAM.fullmatch(said)
+    return f"its credential plugin {missing[1]} is not installed, or not in this PATH" if missing else said
 
 
 def load(files: list[str], context: str, scratch: str) -> dict[str, Any]:
@@ -47,7 +56,7 @@ def load(files: list[str], context: str, scratch: str) -> dict[str, Any]:
         loader = kube_config.KubeConfigLoader(merged, context or None, config_base_path=None, temp_file_path=scratch)
         loader.load_and_set(configuration)
         if errors.lines and "BearerToken" not in configuration.api_key and not configuration.cert_file:
-            return {"refused": errors.lines[0]}
+            return {"refused": _in_words(errors.lines[0])}
         current: dict[str, Any] = loader.current_context
         inner = current["context"]
         return {
