@@ -66,6 +66,14 @@ async def used_once(transport: PortForward) -> None:
 async def test_one_after_the_other_shares_a_session(cluster: DemoCluster, forward: PortForward) -> None:
     for _ in range(5):
         await used_once(forward)
+    assert requests(cluster) == 1
+
+
+async def test_after_a_pod_has_ended_a_connection_it_is_asked_for_anew(
+    cluster: DemoCluster, forward: PortForward
+) -> None:
+    """It may have ended it because it was deleted; only the API server can say so before a client is accepted."""
+    for number in (1, 2):
         stream = await forward.open(WEB)
         await stream.send(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")
         answer = b""
@@ -73,7 +81,11 @@ async def test_one_after_the_other_shares_a_session(cluster: DemoCluster, forwar
             answer += data
         assert answer.endswith(b"got GET /\n")
         await stream.close()
-    assert requests(cluster) == 2  # one for each pod
+        await eventually(lambda: cluster.faults.streams == 0)
+        assert requests(cluster) == number
+    cluster.delete("Pod", "web-1", "shop")
+    with pytest.raises(TransportError, match="gone"):
+        await forward.open(WEB)
 
 
 async def test_two_at_once_never_do(cluster: DemoCluster, forward: PortForward) -> None:

@@ -75,6 +75,7 @@ def _serve_one(client: socket.socket) -> None:
                 pass
             if kind == b"e":
                 client.sendall(kind)
+                client.recv(1)  # as most protocols have it, the client ends the connection
         except ConnectionError:
             return
 

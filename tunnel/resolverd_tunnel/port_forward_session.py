@@ -45,8 +45,6 @@ class Session:
         self._pong: asyncio.Future[None] | None = None
         self._current: _Connection | None = None
         self._is_over = False
-        self.is_clean = True
-        """Whether the node has ended its last connection: then nothing of it is in the way of another."""
 
     @property
     def is_open(self) -> bool:
@@ -99,7 +97,8 @@ class Session:
         """Its connection is no more, and ``left`` are the streams that the node has not ended."""
         self._current = None
         self.websocket.resume()
-        self.is_clean = not left and not self.websocket.is_full
+        if not left:
+            self.spoil()  # the pod has ended it, and may be gone: whoever connects next is to ask for it anew
         self.write(*(Frame(Kind.RST_STREAM, number) for number in left))
         self._on_free(self)
 

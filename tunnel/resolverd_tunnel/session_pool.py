@@ -8,7 +8,7 @@ from typing import Any
 
 from .port_forward_session import Session
 
-MOST_OF_POD = 8
+MOST_OF_POD = 32
 MOST = 128
 IDLE_LIMIT = 5.0
 """Seconds that one is kept. Each is a connection to the API server, and of the API server to the node."""
@@ -42,10 +42,7 @@ class SessionPool:
 
     def give_back(self, pod: Pod, session: Session) -> None:
         """Take a session whose connection has ended; it is closed when it cannot be used again, or need not."""
-        if session.is_clean:
-            self._keep(pod, session)
-        else:
-            self._do(self._clean(pod, session))
+        self._do(self._clean(pod, session))
 
     def clear(self) -> None:
         """Close all of them: their way may be dead."""
