@@ -205,8 +205,12 @@ async def test_down_while_up_is_at_work_wins(laptop: Laptop, moment: float) -> N
 
 async def test_up_that_is_interrupted_leaves_nothing(laptop: Laptop) -> None:
     laptop.cluster.faults.freeze()
+
+    async def begun() -> bool:
+        return Path("/run/resolverd").exists()
+
     async with running(laptop.folder, "up", "--kubeconfig", str(laptop.folder / "kubeconfig")) as up:
-        await asyncio.sleep(1.5)
+        await until(begun)
         assert await up.end() == 128 + signal.SIGTERM
     laptop.cluster.faults.thaw()
     assert not Path("/run/resolverd").exists()
