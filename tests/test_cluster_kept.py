@@ -26,7 +26,7 @@ from resolverd.cluster import backoff, follow, keeping, kubeconfig, objects
 from resolverd.cluster.access import Access
 from resolverd.cluster.endpoints import Endpoint, Endpoints
 from resolverd.cluster.follow import Follower
-from resolverd.cluster.kept import LONGEST, Kept
+from resolverd.cluster.kept import LONGEST, REST, TURN, Kept
 from resolverd.cluster.objects import EndpointPort, EndpointSlice, Namespace, Service, ServicePort
 from resolverd.cluster.snapshot import Change, Kind, Snapshot, fold
 from resolverd.cluster.written import written
@@ -87,6 +87,15 @@ def test_an_object_is_written_as_the_api_would_give_it(one: Service, other: Endp
     assert objects.parse_service(json.loads(json.dumps(written(one)))) == one
     assert objects.parse_endpoint_slice(json.loads(json.dumps(written(other)))) == other
     assert pickle.loads(pickle.dumps((one, other))) == (one, other)  # noqa: S301  # ours
+
+
+def test_a_large_one_is_written_with_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written in a thread, while the event loop, in the same interpreter, passes changes on."""
+    rests: list[float] = []
+    monkeypatch.setattr("resolverd.cluster.kept.time.sleep", rests.append)
+    many = [Change(Kind.NAMESPACE, ("", f"n{number}"), Namespace(f"n{number}")) for number in range(20 * TURN)]
+    kept(tmp_path).write(fold(Snapshot(), many, synced=True, serial=1)[0], NOW)
+    assert rests == [REST] * 20
 
 
 def test_another_cluster_or_another_authority_has_another_file(tmp_path: Path) -> None:
