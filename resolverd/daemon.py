@@ -9,7 +9,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Container, Coroutine, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -21,14 +21,14 @@ from resolverd.cluster.access import shown
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext, invoker
 from resolverd.cluster.scoping import Covered, in_both
-from resolverd.cluster.snapshot import Change, Touched, everything
+from resolverd.cluster.snapshot import Change, Snapshot, Touched, everything
 from resolverd.config import Loaded
 from resolverd.decision import Decider, Policy
 from resolverd.dns.rules import DnsConfig
 from resolverd.dns_policy import host_servers, make_dns_config
 from resolverd.errors import first_of
 from resolverd.feed import Ask, Feed, FoundDomain, Outdated, Reach, Report, Routable, Unauthorized
-from resolverd.host import HostDns, Server
+from resolverd.host import Capabilities, HostDns, Server
 from resolverd.lookout import Lookout
 from resolverd.names import Network, address_of
 from resolverd.notify import ServiceManager
@@ -54,7 +54,7 @@ SWITCH = 0.0005
 """Seconds that a thread (which reads a list, or writes the Snapshot) may keep a change waiting, at each step."""
 
 PLAN_PACE = 0.1
-"""Seconds from one plan to the next while the cluster changes: with thousands of namespaces one takes half of that."""
+"""Seconds from one plan to the next while the cluster changes: with thousands of namespaces one takes half of it."""
 
 SERVER_INTERVAL = 15.0
 """Seconds between two looks at where the API server is."""
@@ -78,6 +78,8 @@ class Daemon:
         self._plan = HostPlan()
         self._planned: tuple[tuple[Network, ...], str, bool] = ((), "", False)
         """Ranges, domain, and whether it is looked for, as the plan last had them."""
+        self._plans = 0
+        """How many there have been."""
         self._outgrown = asyncio.Event()
         """The cluster has what the plan does not have."""
         self._covered: Covered = None
@@ -233,7 +235,14 @@ class Daemon:
         while True:
             await self._outgrown.wait()
             self._outgrown.clear()
-            self._replan()
+            number, inputs = self._plans, self._plan_inputs()
+            if inputs is not None:
+                # In a thread: with thousands of namespaces a change that comes meanwhile would wait for it.
+                plan = await asyncio.to_thread(make, *inputs)
+                if number == self._plans:
+                    self._adopt(plan)
+                else:
+                    self._outgrown.set()
             await asyncio.sleep(PLAN_PACE)
 
     async def _follow_server(self) -> None:
@@ -304,9 +313,12 @@ class Daemon:
         self._dns.tell(Feed(changes, snapshot.synced, snapshot.serial))
         # Namespaces and ranges are the plan's matter; services are not.
         known = (self._follower.facts.ranges, self._domain[0], self._wants_domain)
-        if touched.namespaces or touched.synced or self._planned != known or kept != covered:
-            self._outgrown.set()
+        is_outgrown = bool(touched.namespaces) or self._planned != known or kept != covered
         self._covered = covered
+        if touched.synced:
+            self._replan()  # at once: from now on names may be denied, and whose they are is the plan's to say
+        elif is_outgrown:
+            self._outgrown.set()
         if touched.synced:
             gc.freeze()  # what stays has no cycles, and looking through it for some would take long
             log.info("in step: %d namespaces, %d services", len(snapshot.namespaces), len(snapshot.services))
@@ -333,10 +345,15 @@ class Daemon:
         self._replan()
 
     def _replan(self) -> None:
-        """Make the plan anew, and tell everybody whose part of it changed."""
+        """Make the plan anew at once, and tell everybody whose part of it changed."""
+        if (inputs := self._plan_inputs()) is not None:
+            self._adopt(make(*inputs))
+
+    def _plan_inputs(self) -> tuple[Settings, Snapshot, Capabilities, ClusterFacts, Container[str]] | None:
+        """What the plan is made from now; None while there can be none."""
         context, host = self._follower.context, self._host
         if context is None or not self._follower.snapshot.synced:
-            return
+            return None
         facts = ClusterFacts(
             domain=self._domain[0],
             ranges=self._follower.facts.ranges,
@@ -348,10 +365,12 @@ class Daemon:
             api_servers=self._follower.servers.addresses,
         )
         self._planned = (facts.ranges, facts.domain, self._wants_domain)
-        before, snapshot = self._plan, self._follower.snapshot
-        self._plan = make(self._settings, snapshot, self._reconciler.capabilities, facts, host.suffixes)
-        if self._lookout.evidence:
-            self._plan = HostPlan()
+        return self._settings, self._follower.snapshot, self._reconciler.capabilities, facts, host.suffixes
+
+    def _adopt(self, plan: HostPlan) -> None:
+        """From now on ``plan``, unless we have to keep out of the way."""
+        self._plans += 1
+        before, self._plan = self._plan, HostPlan() if self._lookout.evidence else plan
         for warning in set(self._plan.warnings) - set(before.warnings):
             log.warning("%s", warning)
         self._reconciler.want(self._plan.dns)
