@@ -26,6 +26,8 @@ from typing import IO, Any
 from big_api import ENDPOINTS, NAMESPACES, SERVICES
 
 PORT = 5399
+HOST_NAMES = 100
+"""What one host asks for."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -54,10 +56,11 @@ def name_of(number: int) -> str:
 
 
 class Pinger(threading.Thread):
-    """Asks a name every millisecond or so, and keeps how long each answer took."""
+    """Asks one of ``names`` names every millisecond or so, and keeps how long each answer took."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: int = SERVICES) -> None:
         super().__init__(daemon=True)
+        self.names = names
         self.took: list[float] = []
         self.codes: set[int] = set()
         self.stopping = False
@@ -68,7 +71,7 @@ class Pinger(threading.Thread):
         while not self.stopping:
             began = time.perf_counter()
             try:
-                code, _ = dns.ask(name_of(number % SERVICES))
+                code, _ = dns.ask(name_of(number % self.names))
             except OSError:
                 time.sleep(0.01)
                 continue
@@ -184,7 +187,8 @@ def run(folder: Path, *, tunnel: bool) -> None:
             print(f"memory           {memory(process.pid)}")
             found = status(state)["cluster"]
             print(f"asked            {found.get('requests')} requests, {found.get('watches')} watches open")
-            storm(big, process.pid)
+            for names in (HOST_NAMES, SERVICES):
+                storm(big, process.pid, names)
             changes(big)
             big.say("away")
             time.sleep(5)
@@ -208,16 +212,16 @@ def run(folder: Path, *, tunnel: bool) -> None:
     subprocess.run([sys.executable, "-m", "resolverd", "down", "--state-dir", str(state)], check=True)
 
 
-def storm(big: Api, pid: int) -> None:
+def storm(big: Api, pid: int, names: int) -> None:
     before, began = cpu(pid), time.monotonic()
-    pinger = Pinger()
+    pinger = Pinger(names)
     pinger.start()
     big.say("storm 500 10")
     used = [after - start for start, after in zip(before, cpu(pid), strict=True)]
     lasted = time.monotonic() - began
     each = " + ".join(f"{100 * part / lasted:.0f}" for part in used)
     print(f"500 events/s     {each} = {100 * sum(used) / lasted:.0f} % of a core (the last one answers the pinger)")
-    print(f"answers          {pinger.end()}")
+    print(f"answers          {pinger.end()}, of {names} names")
 
 
 def changes(big: Api) -> None:
