@@ -165,7 +165,8 @@ class Encoder:
     """From frames to octets."""
 
     def __init__(self) -> None:
-        self._zlib = zlib.compressobj(zdict=DICTIONARY)
+        # A window as large as the dictionary needs: 10 KiB for each session, not 256.
+        self._zlib = zlib.compressobj(wbits=11, memLevel=1, zdict=DICTIONARY)
 
     def encode(self, frame: Frame) -> bytes:
         """The octets of ``frame``; of GOAWAY, SETTINGS and WINDOW_UPDATE nothing is to be said here: ValueError."""
