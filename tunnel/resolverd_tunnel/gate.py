@@ -56,6 +56,8 @@ class Gate:
         self._most = most
         self._held: dict[Opening, asyncio.Task[None]] = {}
         self._granted: dict[Opening, Stream] = {}
+        self._expiries: dict[Opening, asyncio.TimerHandle] = {}
+        """Of those that are granted; cancelled when they flow, or each would keep its stream for as long."""
         self._flows: dict[Opening, tuple[Flow, asyncio.Task[None]]] = {}
         self._endings: set[asyncio.Task[None]] = set()
         self.carried = 0
@@ -109,6 +111,8 @@ class Gate:
             client.close()
             return
         stream = self._granted.pop(ends, None)
+        if expiry := self._expiries.pop(ends, None):
+            expiry.cancel()
         if stream is None:
             reset_on_close(client)
             client.close()
@@ -158,12 +162,12 @@ class Gate:
             self._let_go(stream)
             return
         self._granted[ends] = stream
-        asyncio.get_running_loop().call_later(HANDSHAKE_LIMIT, self._expire, ends, stream)
+        self._expiries[ends] = asyncio.get_running_loop().call_later(HANDSHAKE_LIMIT, self._expire, ends, stream)
         self._wires.inward(syn)
 
     def _expire(self, ends: Opening, stream: Stream) -> None:
         if self._granted.get(ends) is stream:
-            del self._granted[ends]
+            del self._granted[ends], self._expiries[ends]
             self._let_go(stream)
 
     def _flowed(self, ends: Opening, flow: Flow) -> None:
