@@ -74,12 +74,6 @@ def _dns_service(follower: Follower, settings: ClusterSettings) -> dict[str, str
     return {"address": str(address or ""), "source": "service in kube-system" if address else "not found"}
 
 
-def _because(follower: Follower, settings: ClusterSettings) -> str:
-    if settings.namespaces:
-        return "cluster.namespaces"
-    return "access reviews" if follower.scope.missing else "nothing was refused"
-
-
 def _followed(follower: Follower) -> str:
     namespaces = follower.scope.namespaces
     return "services everywhere" if namespaces is None else ", ".join(namespaces) or "nothing"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
+import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
@@ -235,3 +237,19 @@ async def test_while_the_api_server_is_away_names_are_answered_and_status_says_s
 
     await until(healthy)
     assert await answering_pod()
+
+
+async def test_up_names_the_firewall_that_stops_readdressing(laptop: Laptop) -> None:
+    """Without CAP_SYS_ADMIN there is no private namespace: connections come in, and a host may deny those."""
+    files = [str(laptop.folder / name) for name in ("kubeconfig", "config.yaml")]
+    up = [sys.executable, "-m", "resolverd", "up", "--kubeconfig", files[0], "--config", files[1]]
+    deny = "type filter hook input priority 0; policy drop; iifname lo accept; ct state established,related accept;"
+    await shell(f"nft 'table inet stage_deny {{ chain input {{ {deny} }}; }}'")
+    try:
+        done = await shell(shlex.join(["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", *up]))
+    finally:
+        await shell("nft delete table inet stage_deny")
+    assert done.code != 0, done
+    assert "resolverd: no service accepts a connection: " in done.err
+    hint = "no connection gets through: a host firewall that denies by default must accept input on resolverd0"
+    assert done.err.endswith(f"({hint})\n"), done.err

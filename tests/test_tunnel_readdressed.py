@@ -95,11 +95,14 @@ async def test_a_firewall_that_denies_is_named(capfd: pytest.CaptureFixture[str]
                 while "must accept input" not in said:
                     await asyncio.sleep(0.05)
                     said += capfd.readouterr().err
-            assert "no connection gets through: a host firewall" in said
+            blocked = "no connection gets through: a host firewall that denies by default must accept input on"
+            assert blocked in said
+            await tunnel.reported(lambda values: values["state"] == f"{blocked} {NAME}")
             nft(f"insert rule inet stage_deny input iifname {NAME} accept")
             _, writer = await asyncio.wait_for(connecting, 20)
             writer.close()
             await writer.wait_closed()
+            await tunnel.reported(lambda values: values["state"] == "ready")
         finally:
             nft("delete table inet stage_deny")
 

@@ -125,7 +125,7 @@ def _prove(folder: Path, steps: Steps, deadline: float, check: Callable[[], None
         return
     own = document["dns"]["listen"][0]
     server = None if host["domains"] or host["search"] else own
-    attempt = trial.Trial(server, deadline, alive, own)
+    attempt = trial.Trial(server, deadline, alive, lambda: _remedy(folder), own)
     by = "the daemon's DNS server" if server else "the host's resolver"
     first = one_line(document["probes"][0]["name"])
     steps.waiting(f"resolving {first}")
@@ -133,6 +133,15 @@ def _prove(folder: Path, steps: Steps, deadline: float, check: Callable[[], None
     if document["tunnel"]["state"] != "off" and document["probes"][0]["port"]:
         steps.waiting("connecting")
         steps.done(f"{attempt.connect_to_one_of(document['probes'])} accepts connections")
+
+
+def _remedy(folder: Path) -> str:
+    """What to do when no connection can be made."""
+    with contextlib.suppress(NotRunningError):
+        state = str(control_client.request(folder, "GET", "/status")["tunnel"]["state"])
+        if state != "ready":
+            return one_line(state)
+    return "may you port-forward? kubectl auth can-i create pods --subresource=portforward"
 
 
 def _check_taken(host: dict[str, Any], domain: str) -> None:

@@ -36,6 +36,8 @@ class Trial:
     """Of ``time.monotonic``."""
     alive: Callable[[], None]
     """Raises when there is no point in going on."""
+    remedy: Callable[[], str]
+    """What the daemon knows of why connections fail, or else what to look at."""
     own: str = ""
     """The daemon's DNS server, ``ADDR:PORT``: what the host's resolver says is only proof when that says it too."""
 
@@ -82,8 +84,7 @@ class Trial:
                     return where
             time.sleep(PAUSE)
         tried = "; ".join(list(dict.fromkeys(said))[: len(probes)])
-        fix = "may you port-forward? kubectl auth can-i create pods --subresource=portforward"
-        raise ResolverdError("no service accepts a connection", tried or "no time was left", fix)
+        raise ResolverdError("no service accepts a connection", tried or "no time was left", self.remedy())
 
 
 def _ask(name: str, server: str) -> list[str]:

@@ -66,6 +66,11 @@ class PacketLoop(ABC):
         self.dropped: Counter[str] = Counter()
         """Packets not copied, by kind or reason."""
 
+    @property
+    def blocked(self) -> str:
+        """What keeps every connection from where they end, and what to do about it; empty: nothing."""
+        return ""
+
     def start(self, admit: Callable[[bytes], None], take: Callable[[bytes], bool] | None = None) -> None:
         """Begin; ``admit`` takes every SYN, ``take`` the datagrams that somebody answers."""
         self._admit, self._take = admit, take

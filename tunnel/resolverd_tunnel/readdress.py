@@ -77,6 +77,8 @@ class Readdressing:
         """By IP version and the peer's port, in the order of opening."""
         self._next = dict.fromkeys(stages, 0)
         self._round = 0
+        self.answered = 0
+        """Connections that the host's TCP has answered."""
 
     def __len__(self) -> int:
         return len(self._by_port)
@@ -103,8 +105,9 @@ class Readdressing:
                 return False
         connection = way.connection
         connection.round = self._round
-        if way.is_answer:
+        if way.is_answer and not connection.answered:
             connection.answered = True
+            self.answered += 1
         return True
 
     def open(self, ends: Opening, listener: int, now: float, is_in_use: Callable[[Opening], bool]) -> Connection | None:

@@ -49,7 +49,14 @@ class ReaddressLoop(PacketLoop):
         self._is_in_use = is_in_use
         self._inside, self._table = inside, inside.table
         self._sweeping: asyncio.TimerHandle | None = None
-        self._warned = False
+        self._unanswered_after = -1
+        """How many connections had been answered when one was not; -1: that has not happened."""
+
+    @property
+    def blocked(self) -> str:
+        if self._unanswered_after != self._table.answered:
+            return ""
+        return f"no connection gets through: {firewall_hint(self._inside.link)}"
 
     def start(self, admit: Callable[[bytes], None], take: Callable[[bytes], bool] | None = None) -> None:
         super().start(admit, take)
@@ -80,9 +87,9 @@ class ReaddressLoop(PacketLoop):
         connection = self._table.open(ends, self._inside.listener_of(ends), now, self._is_in_use)
         if connection is None:
             return None
-        if not connection.answered and now - connection.opened > PATIENCE and not self._warned:
-            self._warned = True
-            log.warning("no connection gets through: %s", firewall_hint(self._inside.link))
+        if not connection.answered and now - connection.opened > PATIENCE and not self.blocked:
+            self._unanswered_after = self._table.answered
+            log.warning("%s", self.blocked)
         return memoryview(bytearray(syn))
 
     def _sweep(self) -> None:

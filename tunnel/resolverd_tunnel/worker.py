@@ -183,7 +183,7 @@ class Tunnel:
     def _values(self) -> dict[str, Any]:
         flows = [flow for _, flow in self._gate.flows]
         return {
-            "state": self._finder.state,
+            "state": self._packets.blocked or self._finder.state,
             "transport": self._transport_name,
             "data-path": self._data_path,
             "routes": self._routes.shown(),
