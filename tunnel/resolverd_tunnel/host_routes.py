@@ -119,7 +119,8 @@ class RouteKeeper:
         direct = [route.network for route in foreign if route.direct]
         taken = [address for address in self.present if any(address in network for network in direct)]
         self._remove(taken)
-        for address in [address for address in self.present if ip_network(address) not in ours]:
+        there = {network.network_address for network in ours if network.prefixlen == network.max_prefixlen}
+        for address in [address for address in self.present if address not in there]:
             del self.present[address]
         self._set_ranges(ours, foreign)
         self._add_missing()
