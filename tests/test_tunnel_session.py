@@ -165,6 +165,7 @@ async def test_a_session_that_is_dead_costs_a_moment(
     session.websocket.resume = lambda: None
     await used_once(forward)
     assert requests(cluster) == 2
+    await eventually(vars(session.websocket)["_transport"].is_closing)
 
 
 async def test_in_haste_all_of_them_go(cluster: DemoCluster, forward: PortForward) -> None:

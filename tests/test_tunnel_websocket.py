@@ -17,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from resolverd_tunnel.handshake import HandshakeError, accept_key, upgrade
+from resolverd_tunnel.handshake import HandshakeError, Upgraded, accept_key, upgrade
+from resolverd_tunnel.port_forward_channels import Channels
+from resolverd_tunnel.transport import TransportError
 from resolverd_tunnel.websocket import ENOUGH, WebSocket
 from resolverd_tunnel.websocket_frames import FrameError, FrameReader, Opcode, head
 
@@ -304,3 +306,107 @@ async def test_an_answer_that_is_no_websocket_is_said_to_be(status: int, changed
 
 def test_the_key_is_answered_as_in_the_specification() -> None:
     assert accept_key(b"dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+class Tls(asyncio.Transport):
+    """Does as asyncio's TLS does: when it is to close it first reads what is there, and hands that on."""
+
+    def __init__(self, more: bytes) -> None:
+        super().__init__()
+        self.more = more
+        self.protocol = asyncio.BaseProtocol()
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self.protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """There is no buffer."""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Nobody reads it."""
+
+    def close(self) -> None:
+        receive(self, self.more)
+
+
+def receive(transport: Tls, octets: bytes) -> None:
+    protocol = transport.protocol
+    assert isinstance(protocol, WebSocket)
+    if octets:
+        buffer = protocol.get_buffer(-1)
+        buffer[: len(octets)] = octets
+        protocol.buffer_updated(len(octets))
+    else:
+        protocol.eof_received()
+
+
+CLOSED = frame(Opcode.CLOSE, WSCloseCode.OK.to_bytes(2, "big"))
+
+
+@pytest.mark.parametrize(
+    ("last", "more", "why"),
+    [
+        (CLOSED, b"", ""),
+        (CLOSED, frame(Opcode.BINARY, b"LATER"), ""),
+        (CLOSED + frame(Opcode.BINARY, b"LATER"), b"", ""),
+        (b"\x82\x81abcdx", frame(Opcode.BINARY, b"LATER"), "masked"),
+    ],
+)
+async def test_what_is_read_while_it_closes_changes_nothing(last: bytes, more: bytes, why: str) -> None:
+    transport = Tls(more)
+    websocket, seen = WebSocket(Upgraded(transport, "chat", b"", lambda: None)), Seen()
+    websocket.start(seen)
+    receive(transport, frame(Opcode.BINARY, b"right") + last)
+    assert (bytes(seen.data), [bool(said) for said in seen.ends]) == (b"right", [bool(why)])
+
+
+class Seen(Taken):
+    """A receiver that looks at the octets only when it is told that they were all, as streams do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[memoryview] = []
+
+    def feed(self, data: memoryview, starts: bool, ends: bool) -> None:
+        self.pieces.append(data)
+
+    def fed(self) -> None:
+        self.data += b"".join(self.pieces)
+        self.pieces.clear()
+
+
+async def test_an_error_of_ours_ends_it_with_what_was_received_before() -> None:
+    class Failing(Seen):
+        def feed(self, data: memoryview, starts: bool, ends: bool) -> None:
+            if self.pieces:
+                raise IndexError
+            super().feed(data, starts, ends)
+
+    transport, seen = Tls(b""), Failing()
+    WebSocket(Upgraded(transport, "chat", b"", lambda: None)).start(seen)
+    with pytest.raises(IndexError):
+        receive(transport, frame(Opcode.BINARY, b"right") + frame(Opcode.BINARY, b"wrong"))
+    assert (bytes(seen.data), seen.ends) == (b"right", ["an internal error"])
+
+
+@pytest.mark.parametrize("pieces", [[5000], [4090, 20], [5000, 3]])
+async def test_a_long_error_is_cut(pieces: list[int]) -> None:
+    words: list[bool] = []
+    transport = Tls(b"")
+    websocket = WebSocket(Upgraded(transport, "v4", b"", lambda: None))
+    channels = Channels(websocket, 80, words.append)
+    websocket.start(channels)
+    receive(transport, frame(Opcode.BINARY, b"\0\x50\0") + frame(Opcode.BINARY, b"\1\x50\0"))
+    await channels.announced()
+    first, *rest = pieces
+    text = frame(Opcode.BINARY, b"\1" + b"x" * first, fin=not rest)
+    receive(transport, text + b"".join(frame(Opcode.CONTINUATION, b"y" * size) for size in rest))
+    with pytest.raises(TransportError, match="x" * 4000):
+        await channels.stream.await_acceptance(1)
+    assert words == [False]

@@ -91,7 +91,7 @@ class Gate:
         if ends in self._held:
             return
         current = self._flows.get(ends)
-        if current is not None and current[0].half_closed:
+        if current is not None and current[0].half_closed and ends not in self._granted:
             # The client's port is used again: what it belonged to has no client any more.
             current[1].cancel()
         elif current is not None or ends in self._granted:

@@ -49,8 +49,7 @@ class Channels:
             if data:
                 self.stream.feed(data)
             return
-        if len(self._message) + len(data) <= LARGEST_TEXT:
-            self._message += data
+        self._message += data[: LARGEST_TEXT - len(self._message)]
         if ends:
             message = bytes(self._message)
             self._message.clear()
@@ -71,7 +70,7 @@ class Channels:
                 raise FrameError(why)
             if not self._expected and not self._announced.done():
                 self._announced.set_result(None)
-        elif message[0] == _ERROR and len(message) > 1:
+        elif self._channel == _ERROR and len(message) > 1:
             self.stream.fed()
             self.stream.say_error(message[1:])
 

@@ -140,7 +140,8 @@ class Session:
     def _control(self, frame: Frame) -> None:
         if frame.kind is Kind.PING:
             if frame.number % 2 == 0:
-                self.write(frame)
+                if not self.websocket.is_full:
+                    self.write(frame)
             elif frame.number == self._pings and self._pong and not self._pong.done():
                 self._pong.set_result(None)
         elif frame.kind is Kind.GOAWAY:
@@ -213,7 +214,7 @@ class _Connection:
         self._session.send(self._data, data)
 
     async def let_go(self) -> None:
-        if self.taken.done():
+        if self.taken.done() and not self.taken.cancelled():
             self.taken.exception()
         left = sorted(self._open)
         self._open.clear()

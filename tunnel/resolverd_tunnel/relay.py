@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import socket
 import struct
@@ -61,7 +62,8 @@ async def relay(flow: Flow) -> None:
 
 def reset_on_close(client: socket.socket) -> None:
     """Make ``client`` send RST, not FIN, when it is closed."""
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    with contextlib.suppress(OSError):  # macOS refuses once the client has reset it
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
 async def close_all(streams: Iterable[Stream]) -> None:

@@ -56,7 +56,7 @@ class SessionPool:
         """Close all of them, and what comes back from now on."""
         self._closed = True
         self.clear()
-        if self._tasks:
+        while self._tasks:
             await asyncio.wait(self._tasks)
 
     async def _clean(self, pod: Pod, session: Session) -> None:

@@ -123,21 +123,27 @@ class WebSocket(asyncio.BufferedProtocol):
                     receiver.feed(data, starts, ends)
                 else:
                     self._control(opcode, data)
+                    if self._end is not None:
+                        return
         except FrameError as error:
             self._give_up(str(error))
+        except Exception:
+            self._give_up("an internal error")  # what was received is lost when this returns
+            raise
         else:
             receiver.fed()
 
     def _control(self, opcode: Opcode, data: bytes) -> None:
         if opcode is Opcode.PING:
-            self._write(Opcode.PONG, data)
+            if not self.is_full:  # RFC 6455, 5.5.3: whoever sends many need not be answered each
+                self._write(Opcode.PONG, data)
         elif opcode is Opcode.CLOSE:
             code = close_code(data)
             if not self._is_closing:
                 self._is_closing = True
                 self._write(Opcode.CLOSE, data[:2])
-            self._transport.close()
             self._ended("" if code in _ORDERLY else f"the websocket was closed with {code}")
+            self._transport.close()  # last: with TLS it reads on, into the buffer that was just read
 
     def _ended(self, why: str) -> None:
         if self._end is None:
@@ -150,8 +156,8 @@ class WebSocket(asyncio.BufferedProtocol):
         if not self._is_closing:
             self._is_closing = True
             self._write(Opcode.CLOSE, WSCloseCode.PROTOCOL_ERROR.to_bytes(2, "big"))
-        self._transport.close()
         self._ended(why)
+        self._transport.close()
 
     # What goes.
 
