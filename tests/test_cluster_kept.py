@@ -127,6 +127,7 @@ OBJECT = ["namespaces", {"metadata": {"name": "shop"}}]
         lines(HEAD, OBJECT, {"end": 2}), lines(HEAD, ["secrets", {}], {"end": 1}), lines(HEAD, 7, {"end": 0}),
         lines(HEAD, ["services", {"metadata": {"name": "x"}, "spec": []}], {"end": 1}),
         lines({**HEAD, "time": None}, {"end": 0}), lines({**HEAD, "time": float("nan")}, {"end": 0}),
+        lines({**HEAD, "time": 10**400}, {"end": 0}),
         lines(HEAD, OBJECT, {"end": 1})[:-9],
     ],
 )  # fmt: skip
@@ -139,6 +140,15 @@ def test_a_file_that_is_not_whole_is_ignored_with_a_line(
     with caplog.at_level(logging.WARNING):
         assert one.read(NOW) is None
     assert "is not used" in caplog.text
+
+
+def test_whichever_octet_is_damaged_the_start_goes_on(tmp_path: Path) -> None:
+    one = kept(tmp_path)
+    one.write(SNAPSHOT, NOW)
+    whole = one.path.read_bytes()
+    for place in range(len(whole)):
+        one.path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        assert one.read(NOW) in (None, (CHANGES, NOW))
 
 
 def _with_identity(content: bytes, identity: str) -> bytes:

@@ -14,6 +14,7 @@ import os
 import stat
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ REST = 0.0005
 """Seconds for the others after that: a change in the cluster is not to wait until all of it is written."""
 MAX_LINE = 4 * 1024 * 1024
 """Octets of one object's line."""
+_DAMAGED = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, OverflowError, RecursionError)
+"""What reading a file that is not as we wrote it may end with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class Kept:
                     return self._parse(packed, now)
         except FileNotFoundError:
             return None
-        except (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except _DAMAGED as error:
             log.warning("%s is not used: %s", self.path, str(error) or type(error).__name__)
             return None
 
@@ -113,7 +116,8 @@ class Kept:
         while True:
             line = json.loads(packed.readline(MAX_LINE))
             if isinstance(line, dict):
-                if line["end"] != len(changes):
+                # Reading on to the end of the file is what has its checksum looked at.
+                if line["end"] != len(changes) or packed.read(1):
                     raise ValueError("it is not whole")
                 return tuple(changes), moment
             kind, raw = line
