@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fakes import eventually
@@ -81,6 +81,27 @@ async def test_a_page_that_expired_leads_to_a_whole_list(monkeypatch: pytest.Mon
             assert set(table.snapshot.services.values()) == services(cluster)
             lists = [path for _, path in cluster.asked if "watch=1" not in path]
             assert ["limit" in path for path in lists] == [True, True, False]
+
+
+async def test_what_a_list_that_broke_off_had_told_is_gone_when_the_next_one_lacks_it() -> None:
+    table = Table()
+    reflector = Reflector(SERVICES, table)
+    pages = [(("a", "b"), "more"), None, (("b",), "")]
+
+    class Server:
+        async def fetch(self, *_: object) -> bytes:
+            if (page := pages.pop(0)) is None:
+                raise ApiError("api", "the page expired", status=410)
+            names, token = page
+            items = [{"metadata": {"namespace": "shop", "name": name, "resourceVersion": "7"}} for name in names]
+            return json.dumps({"metadata": {"resourceVersion": "9", "continue": token}, "items": items}).encode()
+
+    server = cast(ApiClient, Server())
+    with pytest.raises(ApiError):
+        await reflector._list(server)
+    assert set(table.snapshot.services) == {("shop", "a"), ("shop", "b")}
+    await reflector._list(server)
+    assert set(table.snapshot.services) == {("shop", "b")}
 
 
 async def test_an_interruption_is_resumed_without_a_list() -> None:

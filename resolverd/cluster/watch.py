@@ -187,7 +187,8 @@ class Reflector:
                 self._whole = error.status == 410
                 raise
             for item in page.items:
-                found[item.key] = item.version
+                # Known from now on: should the list break off, and the next one lack it, it has to be deleted.
+                found[item.key] = self.known[item.key] = item.version
                 if item.object is None:
                     self._complain(item, bad)
                     self.sink.put(Change(self.watched.kind, item.key, None))
