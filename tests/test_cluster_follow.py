@@ -199,6 +199,7 @@ async def test_rights_in_one_namespace_are_enough_when_it_is_named(tmp_path: Pat
         async with following(cluster, tmp_path, "t") as one:
             follower = await one.synced()
             assert follower.scope.namespaces == ("shop",), "found by asking"
+            assert not follower.trouble, "of what is followed no more"
             assert known(follower.snapshot)["services"] == {
                 objects.parse_service(raw) for raw in cluster.objects("Service", "shop")
             }

@@ -228,7 +228,9 @@ class Follower:
 
     def _set_reflectors(self) -> None:
         """Reflectors for the scope, which know what there is of it; the rest of it is forgotten."""
-        self._reflectors = reflectors_for(self.scope, self)
+        before, self._reflectors = self._reflectors, reflectors_for(self.scope, self)
+        for name in {*map(_named, before)} - {*map(_named, self._reflectors)}:
+            self.trouble.pop(name, None)
         self.covered = in_both(self.covered, covered_by(self.scope))
         for name in self.scope.namespaces or ():
             self.put(Change(Kind.NAMESPACE, ("", name), Namespace(name)))
