@@ -13,10 +13,12 @@ from fakes import eventually
 from watch_soak import read_here
 
 from resolverd import followed
-from resolverd.cluster import corefile, kubeconfig
+from resolverd.cluster import corefile, kubeconfig, ranges
 from resolverd.cluster.access import Access
-from resolverd.cluster.client import ApiClient
+from resolverd.cluster.client import ApiClient, ApiError
+from resolverd.cluster.facts import Facts
 from resolverd.cluster.follow import Follower
+from resolverd.cluster.rights import Scope
 from resolverd.config import load
 from resolverd.demo.cluster import DemoCluster, Traits
 from resolverd.demo.rights import User
@@ -48,6 +50,14 @@ async def test_it_is_read_where_it_may_be_and_no_failure_elsewhere() -> None:
         assert await corefile.domain_of(client) == "k8s.example"
         cluster.delete("ConfigMap", "coredns", "kube-system")
         assert await corefile.domain_of(client) == ""
+        cluster.faults.failing = 503
+        for ask in (corefile.domain_of, ranges.discover):
+            with pytest.raises(ApiError):  # which says nothing: it is asked again
+                await ask(client)
+        facts = Facts(ClusterSettings())
+        assert (await facts.ask(client), await facts.ask_forwards(client, Scope())) == (False, False)
+        cluster.faults.failing = 0
+        assert (await facts.ask(client), await facts.ask_forwards(client, Scope())) == (True, True)
     tokens = {"t": User("ada")}
     async with (
         DemoCluster(traits=Traits(tokens=tokens)) as cluster,

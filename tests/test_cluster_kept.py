@@ -244,6 +244,7 @@ async def test_a_restart_while_the_cluster_is_away_serves_what_was_known(tmp_pat
             await eventually(lambda: not one.is_away)
             (check,) = followed.checks(one)
             assert check.ok
+            await eventually(lambda: one.facts.knows_domain and bool(one.facts.told_ranges))
 
 
 async def test_ten_minutes_away_are_shown_and_every_name_is_there(tmp_path: Path) -> None:

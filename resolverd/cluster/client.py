@@ -49,10 +49,16 @@ class ApiError(ClusterError):
         self.retry_after = retry_after
         """Seconds to leave it alone, when it said so; else 0."""
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether it says nothing about what was asked: the server is too busy, or broken."""
+        return self.status == 429 or self.status >= 500
+
 
 class UnreachableError(ClusterError):
     """The API server gave no usable answer at all."""
 
+    is_passing = True
     is_certificate = False
     """Whether TLS failed: another kubeconfig may hold other authorities."""
     is_silence = False

@@ -16,10 +16,15 @@ CONFIG_MAP = "/api/v1/namespaces/kube-system/configmaps/coredns"
 
 
 async def domain_of(client: ApiClient) -> str:
-    """The domain; empty where it may not be read or is not there. Raises UnreachableError."""
+    """The domain; empty where it may not be read or is not there.
+
+    Raises UnreachableError, and ApiError when the server cannot tell now.
+    """
     try:
         found = await client.get(CONFIG_MAP)
     except ApiError as error:
+        if error.is_passing:
+            raise
         log.debug("%s: %s", CONFIG_MAP, error.why)
         return ""
     text = mapping(found.get("data")).get("Corefile")

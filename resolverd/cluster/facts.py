@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Facts:
-    """Asked of the API server once for each session; ranges are also seen in what is followed."""
+    """Asked of the API server until it answers, once for each session; ranges are also seen in what is followed."""
 
     settings: ClusterSettings
     ranges: tuple[Network, ...] = ()
@@ -60,18 +60,20 @@ class Facts:
         """Ask for ranges and domain; False when there is no answer."""
         try:
             self.told_ranges, self.domain = await asyncio.gather(self._ask_ranges(client), domain_of(client))
-        except UnreachableError as error:
+        except (ApiError, UnreachableError) as error:
             log.debug("facts of the cluster: %s", error)
             return False
         self.knows_domain = self._changed = True
         return True
 
-    async def ask_forwards(self, client: ApiClient, scope: Scope) -> None:
-        """Ask whether port-forwards are allowed; without an answer it is as it was."""
+    async def ask_forwards(self, client: ApiClient, scope: Scope) -> bool:
+        """Ask whether port-forwards are allowed; False when there is no answer, and it is as it was."""
         try:
             self.missing_forwards = await missing_forwards(client, scope)
         except (ApiError, UnreachableError) as error:
             log.debug("whether port-forwards are allowed: %s", error)
+            return not error.is_passing
+        return True
 
     async def _ask_ranges(self, client: ApiClient) -> dict[Network, str]:
         if self.settings.ranges is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,6 +76,8 @@ class Follower:
     _client: ApiClient | None = None
     _pending: dict[tuple[Kind, Key], Change] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _given: asyncio.Event = field(default_factory=asyncio.Event)
+    """The API server gave us something."""
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
     """The session has to be another one, or the reflectors."""
     _handed: Covered = None
@@ -173,8 +175,8 @@ class Follower:
                 tasks.append(asyncio.create_task(self.pods.run(client)))
                 following = tuple(tasks)
                 tasks += [
-                    asyncio.create_task(self._ask_facts(client)),
-                    asyncio.create_task(self.facts.ask_forwards(client, self.scope)),
+                    asyncio.create_task(self._until_answered(lambda: self.facts.ask(client))),
+                    asyncio.create_task(self._until_answered(lambda: self.facts.ask_forwards(client, self.scope))),
                     asyncio.create_task(self._look_for_rights(client)),
                 ]
                 done, _ = await asyncio.wait([waiting, *following], return_when=asyncio.FIRST_COMPLETED)
@@ -186,9 +188,14 @@ class Follower:
                     each.cancel()
                 await asyncio.gather(waiting, *tasks, return_exceptions=True)
 
-    async def _ask_facts(self, client: ApiClient) -> None:
-        if await self.facts.ask(client):
-            self._wake.set()
+    async def _until_answered(self, ask: Callable[[], Awaitable[bool]]) -> None:
+        """``ask``, and again whenever the API server has given us something, until it answers that, too."""
+        while True:
+            self._given.clear()
+            if await ask():
+                break
+            await self._given.wait()
+        self._wake.set()
 
     # Which part of the cluster.
 
@@ -322,6 +329,7 @@ class Follower:
         self.trouble.pop(_named(reflector), None)
         self._login.accepted()
         self.heard = self.clock()
+        self._given.set()
         if self._silent_since:
             self._silent_since = 0.0
             for each in self._reflectors:
@@ -336,7 +344,7 @@ class Follower:
         if reflector.watched.kind is Kind.POD:
             return
         status = error.status if isinstance(error, ApiError) else 0
-        if status in (0, 429) or status >= 500 or reflector.is_doubtful:
+        if error.is_passing or reflector.is_doubtful:
             self._silent_since = self._silent_since or time.monotonic()
         if status == 401 or (isinstance(error, UnreachableError) and error.is_certificate):
             self._login.refused()

@@ -30,12 +30,17 @@ BLOCK = {4: 24, 6: 112}
 
 
 async def discover(client: ApiClient) -> dict[Network, str]:
-    """Ranges of services and pods, and who names each; without those we may not read. Raises UnreachableError."""
+    """Ranges of services and pods, and who names each; without those we may not read.
+
+    Raises UnreachableError, and ApiError when the server cannot tell now.
+    """
     found: dict[Network, str] = {}
     for path, source, extract in ((SERVICE_CIDRS, SERVICE_CIDR, _service_cidrs), (NODES, NODE, _pod_cidrs)):
         try:
             page = await client.get(path)
         except ApiError as error:
+            if error.is_passing:
+                raise
             log.info("%s cannot be read (%s): those ranges are taken from the addresses seen", path, error.why)
             continue
         for text in extract(page):
