@@ -230,12 +230,15 @@ async def test_a_restart_while_the_cluster_is_away_serves_what_was_known(tmp_pat
         await leave(cluster, tmp_path)
         before = truth(cluster)
         await cluster.refuse()
+        began = time.time()
         async with follower(cluster, tmp_path) as one:
             assert known(one.snapshot) == before
             assert one.is_away
             (check,) = followed.checks(one)
             assert not check.ok
             assert "answers are as of" in check.detail
+            await eventually(lambda: bool(one.trouble))
+            assert one.heard < began
             cluster.delete("Service", "web", "shop")
             cluster.create(service("fresh"))
             cluster.delete("Namespace", "rs")

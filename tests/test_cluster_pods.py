@@ -147,7 +147,7 @@ class Sink:
 
 def test_a_pod_that_is_being_ended_stays_as_it_was_known_or_not() -> None:
     sink = Sink()
-    pods = PodWatch(sink)
+    pods = PodWatch(sink, lambda _: None)
     before, ending = Pod("shop", "a", "10.0.0.1"), Pod("shop", "a", "10.0.0.1", terminating=True)
     for pod in (before, ending):
         pods.put(Change(Kind.POD, pod.key, pod))
@@ -157,7 +157,7 @@ def test_a_pod_that_is_being_ended_stays_as_it_was_known_or_not() -> None:
 
 def test_a_complete_list_is_said_after_its_pods_and_taken_back_with_them() -> None:
     sink = Sink()
-    pods = PodWatch(sink)
+    pods = PodWatch(sink, lambda _: None)
     pods.cover(("shop", "dev"))
     first = pods.reflectors[0]
     pods.listed(first)

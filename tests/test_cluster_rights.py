@@ -169,6 +169,7 @@ async def test_rights_that_are_taken_or_given_while_it_runs_are_noticed(
 ) -> None:
     monkeypatch.setattr(watch, "DOUBT", 0.2)
     monkeypatch.setattr(follow, "RESCOPE_PAUSE", 0.3)
+    monkeypatch.setattr(follow, "AWAY", 0.0)
     async with demo_side() as side:
         name, access = await side.user(EVERYTHING)
         async with followed_as(access, tmp_path, monkeypatch) as (follower, _):
@@ -177,6 +178,7 @@ async def test_rights_that_are_taken_or_given_while_it_runs_are_noticed(
                 without.setitem(side.tokens, token, User(name))
                 side.cluster.faults.drop_streams()
                 await eventually(lambda: follower.scope.namespaces == () and not follower.snapshot.services)
+                assert not follower.is_away, "it answers, although it gives nothing"
             await eventually(lambda: follower.scope.namespaces is None)
             await soon(follower, side)
 

@@ -95,7 +95,7 @@ class Follower:
         self._keeping = Keeping(self.scratch, self.clock)
         self._login = Login(self.settings, self.who, self.scratch, self.clock)
         self.facts = Facts(self.settings)
-        self.pods = PodWatch(self)
+        self.pods = PodWatch(self, self._ended)
 
     @property
     def context(self) -> KubeContext | None:
@@ -204,7 +204,7 @@ class Follower:
         try:
             if self._rescope and self.context:
                 self.scope = await find_scope(client, self.context.namespace)
-                self._rescope = False
+                self._rescope, self._silent_since = False, 0.0
                 log.warning("%s", described(self.scope))
             elif self.settings.namespaces and not self._reflectors:
                 self.scope = await named_scope(client, self.settings.namespaces)
@@ -235,9 +235,9 @@ class Follower:
 
     def _set_reflectors(self) -> None:
         """Reflectors for the scope, which know what there is of it; the rest of it is forgotten."""
-        before, self._reflectors = self._reflectors, reflectors_for(self.scope, self)
-        for name in {*map(_named, before)} - {*map(_named, self._reflectors)}:
-            self.trouble.pop(name, None)
+        for reflector in self._reflectors:
+            self._ended(reflector)
+        self._reflectors = reflectors_for(self.scope, self)
         self.covered = in_both(self.covered, covered_by(self.scope))
         for name in self.scope.namespaces or ():
             self.put(Change(Kind.NAMESPACE, ("", name), Namespace(name)))
@@ -362,6 +362,10 @@ class Follower:
         """Whether a refusal leads to asking what we may do: not when the user said what, and not again and again."""
         waited = not self._rescoped or time.monotonic() - self._rescoped > RESCOPE_PAUSE
         return waited and not (self.settings.namespaces or self.scope.is_partial)
+
+    def _ended(self, reflector: Reflector) -> None:
+        """What failed of it is no trouble any more."""
+        self.trouble.pop(_named(reflector), None)
 
     def renew(self) -> None:
         """Read the kubeconfig anew: somebody else was told that the credentials are not accepted."""

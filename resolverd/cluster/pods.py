@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from .client import ApiClient, ApiError, UnreachableError
@@ -16,8 +17,10 @@ FIX = "ask for list and watch on pods, or set dns.pod-records to insecure"
 class PodWatch:
     """The pods of the namespaces that are followed, handed on to the sink of everything else while they are wanted."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, on_ended: Callable[[Reflector], None]) -> None:
+        """``on_ended``: a reflector follows nothing any more."""
         self._sink = sink
+        self._on_ended = on_ended
         self._wanted = False
         self._switched = asyncio.Event()
         self.reflectors: list[Reflector] = []
@@ -61,7 +64,7 @@ class PodWatch:
                 self._sink.put(Change(Kind.POD, key, None))
             if reflector.listed:
                 self._sink.put(Change(Kind.POD_LIST, ("", reflector.namespace), None))
-            self._sink.alive(reflector)
+            self._on_ended(reflector)
             reflector.known, reflector.version, reflector.listed = {}, "", False
 
     # The Sink of the reflectors.
