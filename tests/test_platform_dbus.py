@@ -140,6 +140,25 @@ async def test_signals_come_until_the_connection_is_lost(library: Library, priva
     await bus.close()
 
 
+async def test_signals_that_somebody_sends_to_us_alone_are_not_heard(library: Library, private_bus: PrivateBus) -> None:
+    """A match says who is meant, and the bus goes by it only for what is sent to everybody."""
+    bus, other = library(private_bus.address), library(private_bus.address)
+    signals = bus.signals([Match(BUS, BUS_PATH, BUS, "NameOwnerChanged", "org.example.Service")])
+    first = asyncio.ensure_future(anext(signals))
+    requests = ("RequestName", "su", ("org.example.Service", 0)), ("ReleaseName", "s", ("org.example.Service",))
+    while not first.done():
+        (names,) = await other.call(Call(BUS, BUS_PATH, BUS, "ListNames"))
+        for name in names:
+            sending = ["dbus-send", f"--bus={private_bus.address}", f"--dest={name}", BUS_PATH, f"{BUS}.NameOwnerChanged"]
+            assert subprocess.run(sending, check=False).returncode == 0
+        for member, signature, body in requests:
+            await other.call(Call(BUS, BUS_PATH, BUS, member, signature, body))
+    assert (await first).body[:2] == ("org.example.Service", "")
+    await signals.aclose()
+    await other.close()
+    await bus.close()
+
+
 async def test_the_loss_of_the_bus_and_its_return_are_disturbances(
     library: Library, private_bus: PrivateBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,7 +141,8 @@ class FastBus:
         found: asyncio.Queue[Signal | None] = asyncio.Queue()
 
         def hear(message: Message) -> None:
-            if (message.path, message.interface, message.member) in wanted:
+            # Anybody may send a signal to us alone: then the bus does not look at whose signals we want.
+            if not message.destination and (message.path, message.interface, message.member) in wanted:
                 found.put_nowait(_signal(message))
 
         def lose() -> None:
