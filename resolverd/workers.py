@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -86,31 +85,51 @@ class Worker:
         failures = 0
         while True:
             began = asyncio.get_running_loop().time()
-            code = await self._once()
+            ended = await self._once()
             self.ready.clear()
             if asyncio.get_running_loop().time() - began > 30:
                 failures = 0
             pause = RESTART_PAUSES[min(failures, len(RESTART_PAUSES) - 1)]
             failures += 1
             self.restarts += 1
-            log.error("the %s process ended (exit code %s); starting it again in %g s", self.name, code, pause)
+            log.error("the %s process %s; starting it again in %g s", self.name, ended, pause)
             await asyncio.sleep(pause)
 
-    async def _once(self) -> int:
+    async def _once(self) -> str:
+        """How the process ended, or why there was none."""
+        try:
+            process, ours = await self._start()
+        except OSError as error:  # too little memory, too many processes or descriptors: that passes
+            return f"cannot be started: {error.strerror}"
+        try:
+            await self._serve(await Channel.over(ours))
+        finally:
+            code = await self._stopped(process)
+        return f"ended (exit code {code})"
+
+    async def _start(self) -> tuple[asyncio.subprocess.Process, socket.socket]:
+        """The process, and our end of its channel. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
-            handed = {"--channel": theirs.fileno(), **self.descriptors}
-            process = await asyncio.create_subprocess_exec(
-                *PYTHON,
-                self.module,
-                *(str(part) for option in handed.items() for part in option),
-                *self.extra,
-                pass_fds=(*handed.values(), *self.kept),
-                stdin=asyncio.subprocess.DEVNULL,
-                # A Ctrl-C is the daemon's: it stops the workers when the host is put back.
-                start_new_session=True,
-            )
-        channel = await Channel.over(ours)
+        handed = {"--channel": theirs.fileno(), **self.descriptors}
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *PYTHON,
+                    self.module,
+                    *(str(part) for option in handed.items() for part in option),
+                    *self.extra,
+                    pass_fds=(*handed.values(), *self.kept),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    # A Ctrl-C is the daemon's: it stops the workers when the host is put back.
+                    start_new_session=True,
+                )
+        except BaseException:
+            ours.close()
+            raise
+        return process, ours
+
+    async def _serve(self, channel: Channel) -> None:
+        """Tell and hear until the process ends, or we are cancelled."""
         self.outbox.clear()
         for value in self.greeting():
             self.outbox.put(value)
@@ -119,11 +138,9 @@ class Worker:
             await self._receive(channel)
         finally:
             sender.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                await sender
             channel.abort()
-            code = await self._stopped(process)
-        return code
+            # Not by suppressing CancelledError: one that comes meanwhile is meant for us.
+            await asyncio.gather(sender, return_exceptions=True)
 
     async def _send(self, channel: Channel) -> None:
         synced = False
@@ -149,6 +166,15 @@ class Worker:
             self.on_message(message)
 
     async def _stopped(self, process: asyncio.subprocess.Process) -> int:
+        """Wait for the end of the process, also while we are cancelled: nobody else would."""
+        ending = asyncio.create_task(self._end(process))
+        try:
+            return await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await ending
+            raise
+
+    async def _end(self, process: asyncio.subprocess.Process) -> int:
         try:
             return await asyncio.wait_for(process.wait(), STOP_DEADLINE)
         except TimeoutError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ import pytest
 from fakes import eventually
 
 from resolverd import workers
+from resolverd.channel import Channel
 from resolverd.cluster.objects import Namespace
 from resolverd.cluster.snapshot import Change, Kind
 from resolverd.errors import HostError
@@ -84,6 +86,51 @@ async def test_a_dead_worker_is_started_again_and_told_everything(monkeypatch: p
         assert [values["told"] for values in told] == ["hello", "hello"]
         assert told[0]["pid"] != told[1]["pid"]
         assert worker.restarts == 1
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_an_order_to_stop_that_comes_with_the_end_of_the_process_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """The process ends, and ``turns`` turns of the loop later the daemon is to end, too."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    ended = asyncio.Event()
+
+    async def receive(worker: Worker, channel: Channel) -> None:
+        ended.set()
+
+    monkeypatch.setattr(Worker, "_receive", receive)
+    task = asyncio.create_task(Worker("double", "worker_double", {}, lambda: ["hello"], lambda _: None).run())
+    await ended.wait()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    try:
+        await asyncio.wait({task}, timeout=10)
+        assert task.cancelled()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_one_that_cannot_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers, "RESTART_PAUSES", (0.01,))
+    start, refused = asyncio.create_subprocess_exec, iter([errno.EAGAIN, errno.ENOMEM])
+
+    async def sometimes(*command: Any, **options: Any) -> Any:
+        if number := next(refused, 0):
+            raise OSError(number, os.strerror(number))
+        return await start(*command, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", sometimes)
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    async with running(["hello"], monkeypatch) as (worker, told):
+        await eventually(lambda: len(told) == 1)
+        assert worker.restarts == 2
+    assert "the double process cannot be started: Cannot allocate memory; starting it again in 0.01 s" in caplog.text
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
 async def test_a_large_feed_comes_in_parts_and_is_in_step_with_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
