@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import signal
@@ -27,7 +26,7 @@ from resolverd.decision import Decider, Policy
 from resolverd.dns.rules import DnsConfig
 from resolverd.dns_policy import host_servers, make_dns_config
 from resolverd.errors import first_of
-from resolverd.feed import Ask, Feed, FoundDomain, Outdated, Reach, Report, Routable, Unauthorized
+from resolverd.feed import Feed, FoundDomain, Outdated, Reach, Report, Routable, Unauthorized
 from resolverd.host import Capabilities, HostDns, Server
 from resolverd.lookout import Lookout
 from resolverd.names import Network, address_of
@@ -36,6 +35,7 @@ from resolverd.observation import Observation
 from resolverd.plan import ClusterFacts, HostPlan, make
 from resolverd.reconcile import Reconciler
 from resolverd.reload import Reloading
+from resolverd.reports import Reports
 from resolverd.settings import Settings
 from resolverd.sockets import Listening, message_pair
 from resolverd.status import ClusterPart, HostPart, Parts
@@ -46,9 +46,6 @@ log = logging.getLogger(__name__)
 
 DOMAIN = "cluster.local"
 """The cluster domain, unless the settings name another."""
-
-ASK_DEADLINE = 1.0
-"""Seconds a worker has to say how it is when ``status`` is asked for; a healthy one takes a millisecond."""
 
 SWITCH = 0.0005
 """Seconds that a thread (which reads a list, or writes the Snapshot) may keep a change waiting, at each step."""
@@ -87,10 +84,7 @@ class Daemon:
         """What of the cluster was known when the DNS process was last told of a change."""
         self._found_domain = ""
         """The cluster's domain as its DNS service has it."""
-        self._reports: dict[str, dict[str, Any]] = {"dns": {"queries": 0, "rcodes": {}}, "tunnel": {}}
-        self._silent: set[str] = set()
-        """Workers that did not answer when they were last asked."""
-        self._told = {name: asyncio.Event() for name in self._reports}
+        self._reports = Reports()
         self._follower = Follower(settings.cluster, invoker(), host.scratch, self._on_change, self._on_context)
         self._reloading = Reloading(loaded, read_settings, self._take, self._follower.kubeconfig_changed)
         self._follower.pods.want(settings.dns.pod_records == "verified")
@@ -129,7 +123,7 @@ class Daemon:
     # What the control socket may ask.
 
     async def status(self) -> dict[str, Any]:
-        await self._ask_workers()
+        silent = await self._reports.ask(tuple(self._workers()))
         context, snapshot = self._follower.context, self._follower.snapshot
         probes = probe.candidates(snapshot, context.namespace, self._domain[0]) if context else ()
         document = status.document(
@@ -153,9 +147,9 @@ class Daemon:
                     self._follower.last_event,
                     followed.part(self._follower, self._settings.cluster, self._domain[1]),
                 ),
-                dns={"listen": [str(each.server) for each in self._listenings()], **self._reports["dns"]},
+                dns={"listen": [str(each.server) for each in self._listenings()], **self._reports.dns},
                 tunnel=self._tunnel_part(),
-                checks=tuple(self._checks()),
+                checks=tuple(self._checks(silent)),
                 probes=probes,
             )
         )
@@ -180,18 +174,6 @@ class Daemon:
         listen = str(self._host.listening.server)
         host = why.HostSide(self._host.backend.name, reconciler.applied.dns, live, capabilities, listen)
         return why.document(question, Decider(policy), host)
-
-    async def _ask_workers(self) -> None:
-        """Have what the workers say of themselves as it is now; of one that does not answer, as it was."""
-        asked = [worker for worker in self._workers() if worker.ready.is_set()]
-        for worker in asked:
-            self._told[worker.name].clear()
-            worker.tell(Ask())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ASK_DEADLINE):
-                for worker in asked:
-                    await self._told[worker.name].wait()
-        self._silent = {worker.name for worker in asked if not self._told[worker.name].is_set()}
 
     @property
     def cluster_is_away(self) -> bool:
@@ -326,8 +308,7 @@ class Daemon:
 
     def _on_message(self, message: Any) -> None:
         if isinstance(message, Report):
-            self._reports[message.worker] = dict(message.values)
-            self._told[message.worker].set()
+            self._reports.take(message)
         elif isinstance(message, Outdated):
             self._reconciler.flush()
         elif isinstance(message, FoundDomain):
@@ -431,13 +412,13 @@ class Daemon:
         part |= {"transport": "direct", "state": "direct"} if direct else {"transport": "", "state": "off"}
         part |= {"routes": [], "streams": 0}
         part["ranges"] = [{"net": str(net), "source": source} for net, source in self._plan.routes.sources]
-        return {**part, "never-proxy": never, **self._reports["tunnel"]}
+        return {**part, "never-proxy": never, **self._reports.tunnel}
 
-    def _checks(self) -> Iterator[Check]:
+    def _checks(self, silent: Container[str]) -> Iterator[Check]:
         yield self._reloading.check()
         yield from followed.checks(self._follower, self._settings.tunnel.enabled)
         yield from health.of_host(self._reconciler, self._lookout.evidence)
         for worker in self._workers():
-            yield health.of_worker(worker, is_silent=worker.name in self._silent)
+            yield health.of_worker(worker, is_silent=worker.name in silent)
         if self._tunnel:
-            yield health.of_tunnel(str(self._reports["tunnel"].get("state", "starting")))
+            yield health.of_tunnel(str(self._reports.tunnel.get("state", "starting")))
