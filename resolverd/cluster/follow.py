@@ -82,6 +82,8 @@ class Follower:
     """The session has to be another one, or the reflectors."""
     _handed: Covered = None
     """``covered`` as it was when ``on_change`` was last called."""
+    _is_another: bool = False
+    """Whether the next session is with another cluster."""
     _rescope: bool = False
     """Whether to ask which part of the cluster may be followed."""
     _rescoped: float = 0.0
@@ -143,27 +145,35 @@ class Follower:
             await self._adopt_context(after, before)
 
     async def _adopt_context(self, context: KubeContext, before: KubeContext | None) -> None:
-        if before and (before.name, before.access.server) != (context.name, context.access.server):
+        if is_another := before is not None and _place(before) != _place(context):
             where = f"{context.name} at {shown(context.access.server)}"
-            self.context_note = f"the kubeconfig changed: following {where}, no longer {before.name}"
+            instead = "another cluster than before" if before.name == context.name else f"no longer {before.name}"
+            self.context_note = f"the kubeconfig changed: following {where}, {instead}"
             log.warning("%s", self.context_note)
-            # Another server's versions mean nothing here; what was known stays, so that what is gone is found out.
-            for reflector in (*self._reflectors, *self.pods.reflectors):
-                reflector.version = ""
-            self._rescope = self.scope.is_partial
-            self.facts.forget()
+            self._rescope, self._is_another = self.scope.is_partial, True
         await self.servers.settle(context.access)
         self.on_context(context)
-        if self._client is None or not self._client.renew(context.access):
+        if is_another or self._client is None or not self._client.renew(context.access):
             self._moved.set()
         for reflector in (*self._reflectors, *self.pods.reflectors):
             reflector.poke()
+
+    def _begin_anew(self) -> None:
+        """It is another cluster, whose versions mean something else. What was known stays, as what was known once,
+        so that what is gone is found out. Not while a watch of the old one could still tell where to resume."""
+        for reflector in (*self._reflectors, *self.pods.reflectors):
+            reflector.version, reflector.listed = "", False
+        self._is_another = False
+        self.synced.clear()
+        self.facts.forget()
 
     async def _follow(self) -> None:
         """Run the reflectors until they need another session."""
         if self.context is None:
             raise RuntimeError("followed without a context")
         self._moved.clear()
+        if self._is_another:
+            self._begin_anew()
         async with ApiClient(self.context.access, self.load) as client:
             self._client = client
             tasks: list[asyncio.Task[None]] = []
@@ -374,6 +384,11 @@ class Follower:
     def kubeconfig_changed(self) -> None:
         """The kubeconfig's files are not what they were: follow what they say now, unless the context is pinned."""
         self._login.kubeconfig_changed()
+
+
+def _place(context: KubeContext) -> tuple[str, str, str]:
+    """What makes it another cluster, or another person's: one that was made anew may have the address of the old."""
+    return context.name, context.access.server, context.access.ca_pem
 
 
 def _named(reflector: Reflector) -> str:
