@@ -10,13 +10,12 @@ from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from fakes import eventually
 from watch_soak import known, service, truth
 
-from resolverd.cluster import backoff, follow, kubeconfig, login, objects, scoping, servers, watch
+from resolverd.cluster import backoff, follow, login, objects, scoping, servers, watch
 from resolverd.cluster.access import Access
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kubeconfig import KubeContext
@@ -137,92 +136,6 @@ async def test_under_changes_and_faults_the_truth_wins(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
         cluster.faults.failing = 0
         await eventually(lambda: known(follower.snapshot) == truth(cluster))
-
-
-async def test_a_renewal_keeps_to_the_context_and_a_failed_one_to_the_credentials(tmp_path: Path) -> None:
-    async with (
-        DemoCluster() as cluster,
-        DemoCluster(traits=Traits(samples=False)) as other,
-        following(cluster, tmp_path) as one,
-    ):
-        follower = await one.synced()
-        elsewhere = other.kubeconfig().replace("resolverd-demo", "other")
-        file = tmp_path / "kubeconfig"
-        file.write_text(elsewhere)
-        follower.renew()
-        await eventually(lambda: "credentials" in follower.trouble)
-        cluster.create(service("fresh"))
-        await eventually(lambda: ("shop", "fresh") in follower.snapshot.services)
-        assert follower.context is not None
-        assert follower.context.name == "resolverd-demo"
-        file.write_text(cluster.kubeconfig())
-        follower.renew()
-        await eventually(lambda: not follower.trouble)
-        assert known(follower.snapshot) == truth(cluster)
-
-
-async def test_the_same_context_on_another_server_is_another_truth(tmp_path: Path) -> None:
-    async with (
-        DemoCluster() as cluster,
-        DemoCluster(traits=Traits(samples=False)) as other,
-        following(cluster, tmp_path) as one,
-    ):
-        follower = await one.synced()
-        (tmp_path / "kubeconfig").write_text(other.kubeconfig())
-        follower.renew()
-        await eventually(lambda: known(follower.snapshot) == truth(other))
-
-
-async def test_what_the_old_server_says_while_the_new_one_is_looked_up_is_not_where_to_resume(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with (
-        DemoCluster() as cluster,
-        DemoCluster(traits=Traits(samples=False)) as other,
-        following(cluster, tmp_path) as one,
-    ):
-        follower = await one.synced()
-        found = asyncio.Event()
-
-        async def addresses(_access: Access) -> tuple[Address, ...]:
-            await found.wait()
-            return ()
-
-        monkeypatch.setattr(servers, "addresses_of", addresses)
-        (tmp_path / "kubeconfig").write_text(other.kubeconfig())
-        follower.renew()
-        await eventually(lambda: bool(follower.context_note))
-        cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "late"}})
-        cluster.create(service("late"))
-        await eventually(lambda: known(follower.snapshot) == truth(cluster))
-        found.set()
-        await eventually(lambda: known(follower.snapshot) == truth(other))
-
-
-async def test_a_cluster_made_anew_at_the_same_address_is_another_truth(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As ``kind`` makes them: the same name, address and port, and other authorities."""
-    authority = "the first"
-
-    async def load(*_: object) -> KubeContext:
-        return KubeContext("kind-dev", "shop", Access(cluster.server, ca_pem=authority))
-
-    monkeypatch.setattr(kubeconfig, "load", load)
-    async with DemoCluster() as cluster, following(cluster, tmp_path) as one:
-        follower = await one.synced()
-        await cluster.close()
-        port = urlsplit(cluster.server).port or 0
-        async with DemoCluster(port=port, traits=Traits(samples=False)) as other:
-            while other.version <= cluster.version:
-                other.create(service("fresh", "default"))
-                other.delete("Service", "fresh", "default")
-            assert not follower.context_note
-            authority = "the second"
-            follower.kubeconfig_changed()
-            await eventually(lambda: follower.is_away and bool(follower.context_note))
-            await eventually(lambda: known(follower.snapshot) == truth(other))
-            assert not follower.is_away
 
 
 async def test_a_malformed_object_is_skipped_and_the_rest_is_there(

@@ -28,9 +28,11 @@ from resolverd.cluster.endpoints import Endpoint, Endpoints
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.kept import LONGEST, REST, TURN, Kept
 from resolverd.cluster.objects import EndpointPort, EndpointSlice, Namespace, Service, ServicePort
+from resolverd.cluster.scoping import Covered
 from resolverd.cluster.snapshot import Change, Kind, Snapshot, fold
 from resolverd.cluster.written import written
-from resolverd.demo.cluster import DemoCluster
+from resolverd.demo.cluster import DemoCluster, Traits
+from resolverd.demo.rights import Rule, User
 from resolverd.settings import ClusterSettings
 
 WEB = Service("shop", "web", "ClusterIP", ("10.96.0.7",), False, "", (ServicePort("http", "TCP", 80, "named"),))
@@ -53,10 +55,16 @@ def kept(folder: Path, server: str = "https://api:6443", ca: str = "ca") -> Kept
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     kept(tmp_path).write(SNAPSHOT, NOW)
-    assert kept(tmp_path).read(NOW + 60) == (CHANGES, NOW)
+    assert kept(tmp_path).read(NOW + 60) == (CHANGES, NOW, None)
     (file,) = tmp_path.iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
     assert b"sesame" not in gzip.decompress(file.read_bytes())
+
+
+@pytest.mark.parametrize("covered", [None, frozenset(), frozenset({"shop", "rs"})])
+def test_it_is_kept_of_which_namespaces_it_is_everything(tmp_path: Path, covered: Covered) -> None:
+    kept(tmp_path).write(SNAPSHOT, NOW, covered)
+    assert kept(tmp_path).read(NOW) == (CHANGES, NOW, covered)
 
 
 NAMES = st.text(min_size=1, max_size=8)
@@ -127,7 +135,8 @@ OBJECT = ["namespaces", {"metadata": {"name": "shop"}}]
         lines(HEAD, OBJECT, {"end": 2}), lines(HEAD, ["secrets", {}], {"end": 1}), lines(HEAD, 7, {"end": 0}),
         lines(HEAD, ["services", {"metadata": {"name": "x"}, "spec": []}], {"end": 1}),
         lines({**HEAD, "time": None}, {"end": 0}), lines({**HEAD, "time": float("nan")}, {"end": 0}),
-        lines({**HEAD, "time": 10**400}, {"end": 0}),
+        lines({**HEAD, "time": 10**400}, {"end": 0}), lines({**HEAD, "covered": 7}, {"end": 0}),
+        lines({**HEAD, "covered": [7]}, {"end": 0}),
         lines(HEAD, OBJECT, {"end": 1})[:-9],
     ],
 )  # fmt: skip
@@ -148,7 +157,7 @@ def test_whichever_octet_is_damaged_the_start_goes_on(tmp_path: Path) -> None:
     whole = one.path.read_bytes()
     for place in range(len(whole)):
         one.path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
-        assert one.read(NOW) in (None, (CHANGES, NOW))
+        assert one.read(NOW) in (None, (CHANGES, NOW, None))
 
 
 def _with_identity(content: bytes, identity: str) -> bytes:
@@ -180,7 +189,7 @@ def test_a_full_disk_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         kept(tmp_path).write(Snapshot(), NOW + 1)
-    assert kept(tmp_path).read(NOW) == (CHANGES, NOW)
+    assert kept(tmp_path).read(NOW) == (CHANGES, NOW, None)
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -205,8 +214,8 @@ class Clock:
 
 
 @asynccontextmanager
-async def follower(cluster: DemoCluster, folder: Path, **settings: Any) -> AsyncIterator[Follower]:
-    (folder / "kubeconfig").write_text(cluster.kubeconfig())
+async def follower(cluster: DemoCluster, folder: Path, token: str = "", **settings: Any) -> AsyncIterator[Follower]:
+    (folder / "kubeconfig").write_text(cluster.kubeconfig(token=token))
     given_settings = ClusterSettings(kubeconfig=str(folder / "kubeconfig"), **settings)
     one = Follower(given_settings, None, folder, lambda *_: None, lambda _: None, Clock())
     task = asyncio.create_task(one.run())
@@ -218,11 +227,11 @@ async def follower(cluster: DemoCluster, folder: Path, **settings: Any) -> Async
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def leave(cluster: DemoCluster, folder: Path) -> None:
-    """Have a follower leave a file of what there is."""
-    async with follower(cluster, folder) as one:
+async def leave(cluster: DemoCluster, folder: Path, token: str = "") -> None:
+    """Have a follower leave a file of what there is, and may be followed."""
+    async with follower(cluster, folder, token) as one:
         await eventually(lambda: bool(list(folder.glob("snapshot-*.gz"))))
-        await eventually(lambda: known(one.snapshot) == truth(cluster))
+        await eventually(lambda: bool(token) or known(one.snapshot) == truth(cluster))
 
 
 async def test_a_restart_while_the_cluster_is_away_serves_what_was_known(tmp_path: Path) -> None:
@@ -273,6 +282,15 @@ async def test_fewer_namespaces_than_before_are_all_that_is_served(tmp_path: Pat
             await one.synced.wait()
             await eventually(lambda: set(one.snapshot.namespaces) == {"shop"})
             assert {key[0] for key in one.snapshot.services} <= {"shop", "kube-system"}
+
+
+async def test_what_was_not_followed_is_not_denied_after_a_restart(tmp_path: Path) -> None:
+    rule = Rule(frozenset({"list", "watch"}), frozenset({"services", "endpointslices"}), frozenset({"shop"}))
+    async with DemoCluster(traits=Traits(tokens={"t": User("ada", (rule,))})) as cluster:
+        await leave(cluster, tmp_path, "t")
+        await cluster.refuse()
+        async with follower(cluster, tmp_path, "t") as one:
+            assert (one.is_away, one.covered) == (True, frozenset({"shop"}))
 
 
 async def test_a_clock_that_is_set_back_does_not_set_the_serial_back(tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ class Follower:
         found = await self._keeping.restore(context.access)
         if found is None:
             return
-        changes, self.heard = found
+        changes, self.heard, self.covered = found
         self.snapshot, touched = fold(self.snapshot, changes, synced=True, serial=self._serial())
         self.facts.look(changes)
         log.warning("serving what was known %.0f s ago, until the first lists are in", self.clock() - self.heard)
@@ -281,7 +281,9 @@ class Follower:
 
     async def _keep(self) -> None:
         await self.synced.wait()
-        await self._keeping.run(lambda: None if self.is_away or not self.context else (self.context, self.snapshot))
+        await self._keeping.run(
+            lambda: None if self.is_away or not self.context else (self.context, self.snapshot, self.covered)
+        )
 
     def _serial(self) -> int:
         """The serial of the next Snapshot; a clock that was set back does not set it back."""

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resolverd.cluster.access import Access
-from resolverd.cluster.kept import Kept
+from resolverd.cluster.kept import Found, Kept
 from resolverd.cluster.kubeconfig import KubeContext
-from resolverd.cluster.snapshot import Change, Snapshot
+from resolverd.cluster.scoping import Covered
+from resolverd.cluster.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -27,20 +28,22 @@ class Keeping:
         self._folder = folder
         self._clock = clock
 
-    async def restore(self, access: Access) -> tuple[tuple[Change, ...], float] | None:
-        """What was known of the cluster behind ``access``, and when; None: nothing that may be served."""
+    async def restore(self, access: Access) -> Found | None:
+        """What was known of the cluster behind ``access``; None: nothing that may be served."""
         return await asyncio.to_thread(Kept.of(self._folder, access).read, self._clock())
 
-    async def run(self, newest: Callable[[], tuple[KubeContext, Snapshot] | None]) -> None:
+    async def run(self, newest: Callable[[], tuple[KubeContext, Snapshot, Covered] | None]) -> None:
         """Write now and then what ``newest`` gives, if it is another than before; None: it is not as the cluster is."""
-        written: Snapshot | None = None
+        written: tuple[Kept, Snapshot] | None = None
         await asyncio.sleep(FIRST)
         while True:
-            now = newest()
-            if now is not None and now[1] is not written:
-                context, written = now
-                try:
-                    await asyncio.to_thread(Kept.of(self._folder, context.access).write, written, self._clock())
-                except OSError as error:
-                    log.warning("the state of the cluster is not kept: %s", error.strerror)
+            if (now := newest()) is not None:
+                context, snapshot, covered = now
+                kept = Kept.of(self._folder, context.access)
+                if written is None or kept != written[0] or snapshot is not written[1]:
+                    written = kept, snapshot
+                    try:
+                        await asyncio.to_thread(kept.write, snapshot, self._clock(), covered)
+                    except OSError as error:
+                        log.warning("the state of the cluster is not kept: %s", error.strerror)
             await asyncio.sleep(PAUSE)

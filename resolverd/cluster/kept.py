@@ -18,12 +18,13 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from resolverd.state import SNAPSHOT
 
 from .access import Access
 from .pages import mapping, read_item
+from .scoping import Covered
 from .snapshot import Change, Snapshot, everything
 from .watch import WATCHED
 from .written import written
@@ -43,6 +44,17 @@ _DAMAGED = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, Over
 """What reading a file that is not as we wrote it may end with."""
 
 
+class Found(NamedTuple):
+    """What was kept."""
+
+    changes: tuple[Change, ...]
+    """Those that make the Snapshot."""
+    moment: float
+    """When it was known, in Unix seconds."""
+    covered: Covered
+    """Of which namespaces it was everything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """The file of one cluster."""
@@ -60,13 +72,16 @@ class Kept:
     def path(self) -> Path:
         return self.folder / f"{SNAPSHOT}{self.identity}.json.gz"
 
-    def write(self, snapshot: Snapshot, now: float) -> None:
-        """Put ``snapshot``, known at ``now`` (Unix seconds), in the place of the last one. OSError."""
+    def write(self, snapshot: Snapshot, now: float, covered: Covered = None) -> None:
+        """Put ``snapshot``, known at ``now`` (Unix seconds), in the place of the last one. OSError.
+
+        It is everything of the namespaces ``covered``.
+        """
         descriptor, name = tempfile.mkstemp(prefix=SNAPSHOT, suffix=".new", dir=self.folder)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0) as packed:
-                    for number, line in enumerate(self._lines(snapshot, now)):
+                    for number, line in enumerate(self._lines(snapshot, now, covered)):
                         if number % TURN == TURN - 1:
                             time.sleep(REST)
                         packed.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
@@ -80,8 +95,9 @@ class Kept:
             if other != self.path:
                 other.unlink(missing_ok=True)
 
-    def _lines(self, snapshot: Snapshot, now: float) -> Iterator[Any]:
-        yield {"format": FORMAT, "identity": self.identity, "time": now}
+    def _lines(self, snapshot: Snapshot, now: float, covered: Covered) -> Iterator[Any]:
+        names = None if covered is None else sorted(covered)
+        yield {"format": FORMAT, "identity": self.identity, "time": now, "covered": names}
         count = 0
         for change in everything(snapshot):
             raw = written(change.object) if change.object is not None else None
@@ -90,8 +106,8 @@ class Kept:
                 yield [str(change.kind), raw]
         yield {"end": count}
 
-    def read(self, now: float) -> tuple[tuple[Change, ...], float] | None:
-        """What was kept, and when (Unix seconds); None when there is nothing that may be served."""
+    def read(self, now: float) -> Found | None:
+        """What was kept; None when there is nothing that may be served at ``now`` (Unix seconds)."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
@@ -104,13 +120,16 @@ class Kept:
             log.warning("%s is not used: %s", self.path, str(error) or type(error).__name__)
             return None
 
-    def _parse(self, packed: gzip.GzipFile, now: float) -> tuple[tuple[Change, ...], float] | None:
+    def _parse(self, packed: gzip.GzipFile, now: float) -> Found:
         head = json.loads(packed.readline(MAX_LINE))
         if head["format"] != FORMAT or head["identity"] != self.identity:
             raise ValueError("it is of another version or another cluster")
         moment = float(head["time"])
         if not -60 < now - moment < LONGEST:
             raise ValueError(f"it is of another time ({(now - moment) / 3600:.0f} h ago)")
+        names = head.get("covered")
+        if not isinstance(names, list | None) or not all(isinstance(name, str) for name in names or ()):
+            raise ValueError("it does not say what it covers")
         parsers = {str(watched.kind): watched for watched in WATCHED}
         changes: list[Change] = []
         while True:
@@ -119,7 +138,7 @@ class Kept:
                 # Reading on to the end of the file is what has its checksum looked at.
                 if line["end"] != len(changes) or packed.read(1):
                     raise ValueError("it is not whole")
-                return tuple(changes), moment
+                return Found(tuple(changes), moment, None if names is None else frozenset(names))
             kind, raw = line
             item = read_item(mapping(raw), parsers[kind].parse)
             if item is None or item.object is None:
