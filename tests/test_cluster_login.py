@@ -101,7 +101,7 @@ async def test_a_token_that_rotates_is_renewed_once_and_nothing_is_listed_again(
         following(write(tmp_path / "k", cluster, {"tokenFile": str(token)})) as one,
     ):
         await eventually(lambda: one.facts.knows_domain and one.load.watches == 3)
-        lists = sum("limit=" in path for _, path in cluster.asked)
+        lists = sum("limit=500" in path for _, path in cluster.asked)
         del tokens["first"]
         tokens["second"] = ADMIN
         token.write_text("second")
@@ -110,7 +110,7 @@ async def test_a_token_that_rotates_is_renewed_once_and_nothing_is_listed_again(
         cluster.create(service("fresh"))
         await eventually(lambda: ("shop", "fresh") in one.snapshot.services)
         await eventually(lambda: not one.trouble)
-        assert sum("limit=" in path for _, path in cluster.asked) == lists
+        assert sum("limit=500" in path for _, path in cluster.asked) == lists
 
 
 async def test_a_refused_credential_is_renewed_once_then_shown_and_no_hot_loop(tmp_path: Path) -> None:

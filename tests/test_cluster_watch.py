@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 from fakes import eventually
@@ -150,6 +151,43 @@ async def test_a_bookmark_from_the_past_means_another_history() -> None:
     with pytest.raises(ApiError) as caught:
         reflector._mark({"metadata": {"resourceVersion": "40"}})
     assert caught.value.status == 410
+
+
+async def test_a_server_put_back_from_a_backup_is_listed_at_once() -> None:
+    """It takes a watch from its future and is silent about it (kubernetes/kubernetes#107457)."""
+    async with DemoCluster() as cluster, reflecting(cluster) as (reflector, table):
+        await cluster.close()
+        async with DemoCluster(port=urlsplit(cluster.server).port or 0, traits=Traits(samples=False)) as older:
+            assert older.version < int(reflector.version)
+            await eventually(lambda: set(table.snapshot.services.values()) == services(older))
+            older.create(service("fresh", "default"))
+            await eventually(lambda: ("default", "fresh") in table.snapshot.services)
+            assert table.lists == 2
+
+
+async def test_an_interruption_costs_a_look_and_an_end_that_was_agreed_on_costs_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "WATCH_SECONDS", (2, 2))
+    monkeypatch.setattr(watch, "ON_TIME", 0.5)
+
+    def asked() -> list[str]:
+        return [
+            "watch" if "watch=1" in path else "look" if "limit=1&" in f"{path}&" else "list" for path in all_asked()
+        ]
+
+    def all_asked() -> list[str]:
+        return [path for _, path in cluster.asked]
+
+    async with DemoCluster() as cluster, reflecting(cluster):
+        await eventually(lambda: asked() == ["list", "watch", "watch"])
+        cluster.faults.drop_streams()
+        await eventually(lambda: asked() == ["list", "watch", "watch", "look", "watch"])
+        await cluster.refuse()
+        cluster.faults.drop_streams()
+        await asyncio.sleep(0.3)
+        await cluster.listen()
+        await eventually(lambda: asked() == ["list", "watch", "watch", "look", "watch", "look", "watch"])
 
 
 async def test_a_watch_that_says_nothing_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,8 +34,9 @@ WATCH_SECONDS = (290, 580)
 MOST_GONE = 10_000
 """Deletions remembered, so that an older event does not bring the object back."""
 SILENCES = 2
-"""Watches in a row without a word, not even a bookmark, after which the version is not trusted: an API server that
-was restored from a backup may be silent about one from its future."""
+"""Watches in a row without a word, not even a bookmark, after which the version is not trusted."""
+ON_TIME = 5.0
+"""Seconds before its end was due at which a watch may end and nothing has happened to the server."""
 DOUBT = 10.0
 """Seconds for which a 403 is not believed of what was given before: an API server that starts serves before it has
 read its roles, and refuses everybody meanwhile."""
@@ -109,6 +110,8 @@ class Reflector:
     """What was deleted since the list or the last bookmark, and at which version."""
     _floor: int = 0
     """The version of the list or the last bookmark: whatever is older was known by then."""
+    _may_resume: bool = False
+    """Whether the server is known to have come as far as the version: not after a watch that broke off."""
     _whole: bool = False
     """Whether to list in one piece: the pages did not come before they expired."""
     _silences: int = 0
@@ -123,6 +126,8 @@ class Reflector:
             try:
                 if not self.version:
                     await self._list(client)
+                elif not self._may_resume:
+                    await self._look(client)
                 await self._watch(client)
             except (ApiError, UnreachableError) as caught:
                 error = await explained(client, caught, self.watched.group_version)
@@ -182,7 +187,8 @@ class Reflector:
         token, whole, self._whole = "", self._whole, False
         while True:
             try:
-                page = await self._page(client, token, whole)
+                size = {} if whole else {"limit": str(PAGE)}
+                page = await self._page(client, size | ({"continue": token} if token else {}))
             except ApiError as error:
                 self._whole = error.status == 410
                 raise
@@ -202,12 +208,21 @@ class Reflector:
             self.sink.put(Change(self.watched.kind, key, None))
         self.known, self.malformed, self._gone = found, bad, {}
         self.version, self._floor = page.version, number(page.version) or 0
-        self.listed = True
+        self.listed = self._may_resume = True
         self.sink.listed(self)
 
-    async def _page(self, client: ApiClient, token: str, whole: bool) -> Page:
-        parameters = {} if whole else {"limit": str(PAGE)}
-        parameters |= {"continue": token} if token else {}
+    async def _look(self, client: ApiClient) -> None:
+        """See whether the server has come as far as we have; ApiError 410 when it has not.
+
+        One that was put back from a backup takes a watch from its future, and is silent until it gets there.
+        """
+        page = await self._page(client, {"limit": "1"})
+        there, here = number(page.version), number(self.version)
+        if there is not None and here is not None and there < here:
+            raise _went_back(here, there)
+        self._may_resume = True
+
+    async def _page(self, client: ApiClient, parameters: Mapping[str, str]) -> Page:
         data = await client.fetch(self.watched.path(self.namespace), self._parameters(parameters))
         try:
             return await asyncio.to_thread(read_page, data, self.watched.parse)
@@ -215,13 +230,14 @@ class Reflector:
             raise client.unusable(error) from error
 
     async def _watch(self, client: ApiClient) -> None:
+        seconds = random.randint(*WATCH_SECONDS)  # noqa: S311  # spreading load, no secret
         parameters = {
             "resourceVersion": self.version,
             "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(random.randint(*WATCH_SECONDS)),  # noqa: S311  # spreading load, no secret
+            "timeoutSeconds": str(seconds),
         }
-        path = self.watched.path(self.namespace)
-        async for event in client.watch(path, self._parameters(parameters), self._opened):
+        path, due = self.watched.path(self.namespace), time.monotonic() + seconds - ON_TIME
+        async for event in client.watch(path, self._parameters(parameters), self._begun):
             kind, raw = event.get("type"), event.get("object")
             if kind == "ERROR":
                 raise _watch_error(mapping(raw))
@@ -231,6 +247,11 @@ class Reflector:
                 self._mark(raw)
             elif kind in ("ADDED", "MODIFIED", "DELETED") and (item := read_item(raw, self.watched.parse)):
                 self._take(item, is_gone=kind == "DELETED")
+        self._may_resume = time.monotonic() >= due
+
+    def _begun(self) -> None:
+        self._may_resume = False  # until it has ended when it was due
+        self._opened()
 
     def _opened(self) -> None:
         self._refused = 0.0
@@ -245,7 +266,7 @@ class Reflector:
         version = mapping(mapping(raw).get("metadata")).get("resourceVersion")
         reached = number(version)
         if reached is not None and reached < self._floor:
-            raise ApiError("watch", f"the server went back from version {self._floor} to {reached}", status=410)
+            raise _went_back(self._floor, reached)
         if isinstance(version, str) and version:
             self._resume_from(version)
             self._floor, self._gone = reached or 0, {}
@@ -282,6 +303,10 @@ class Reflector:
         if item.key not in self.malformed or bad is self.malformed:
             named = one_line("/".join(filter(None, item.key)))
             log.warning("%s %s skipped: %s", self.watched.kind, named, one_line(item.why))
+
+
+def _went_back(before: int, after: int) -> ApiError:
+    return ApiError("watch", f"the server went back from version {before} to {after}", status=410)
 
 
 def _watch_error(status: dict[str, Any]) -> ApiError:
