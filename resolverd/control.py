@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -27,9 +28,11 @@ from aiohttp import web
 
 from resolverd.control_peers import may_ask
 from resolverd.errors import ResolverdError, UsageError
+from resolverd.names import address_of, labels
 from resolverd.observation import Observation
 
 MODE = 0o660
+_HOST = re.compile(r"(?:\[([^]]+)\]|([^:]+))(?::[0-9]*)?")
 HEARTBEAT = 1.0
 """Seconds between two lines of a tail, empty ones if need be: so a client that is gone is noticed."""
 
@@ -75,8 +78,8 @@ async def serve(path: Path, daemon: Controlled) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def serve_metrics(listening: socket.socket, daemon: Controlled) -> AsyncIterator[None]:
-    """Answer /metrics and /healthz to anybody who reaches ``listening``, while entered."""
-    application = web.Application()
+    """Answer /metrics and /healthz to anybody on this host who reaches ``listening``, while entered."""
+    application = web.Application(middlewares=[_only_by_our_name])
     application.add_routes(_reading(daemon))
     async with _serving(application, lambda runner: web.SockSite(runner, listening)):
         yield
@@ -111,6 +114,29 @@ def _only_for(group: int) -> Any:
         return await handler(request)
 
     return check
+
+
+@web.middleware
+async def _only_by_our_name(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Refuse requests by a name that is not this host's (421, RFC 9110 15.5.20).
+
+    A page in a browser could read the answers if its own name led to loopback (DNS rebinding).
+    """
+    named = request.headers.get("Host")
+    if named and not _is_this_host(named):
+        refusal = "resolverd: metrics: only for requests to localhost, or to an address on loopback\n"
+        return web.Response(status=421, text=refusal)
+    return await handler(request)
+
+
+def _is_this_host(named: str) -> bool:
+    """Whether ``named``, the field Host (RFC 9110 7.2), is this host's for sure, whatever the port."""
+    found = _HOST.fullmatch(named)
+    host = (found[1] or found[2]) if found else ""
+    address = address_of(host)
+    return address.is_loopback if address else labels(host) == ("localhost",)
 
 
 def _bind(path: Path) -> tuple[socket.socket, int]:

@@ -225,6 +225,37 @@ async def test_the_socket_is_its_owners_and_its_groups(folder: Path) -> None:
     await ask(folder, "PUT", "/loglevel", {"level": "info"})
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *(
+            ("127.0.0.1:9153", 200),
+            ("127.9.9.9", 200),
+            ("localhost", 200),
+            ("LocalHost.:9153", 200),
+            ("[::1]:9153", 200),
+        ),
+        *(("attacker.example:9153", 421), ("localhost.attacker.example", 421), ("127.0.0.1.attacker.example", 421)),
+        *(("192.0.2.1", 421), ("::1", 421), ("[::1", 421), ("[192.0.2.1]", 421), ("127.0.0.1\r\nHost: x.example", 400)),
+        ("", 200),
+    ],
+)
+async def test_a_page_whose_name_leads_to_loopback_reads_no_metrics(host: str, status: int) -> None:
+    """DNS rebinding: a browser then says so by the Host of its requests."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        where = listening.getsockname()
+        async with control.serve_metrics(listening, Quiet()):
+            for path, usual in (("/metrics", 200), ("/healthz", 503)):
+                reader, writer = await asyncio.open_connection(*where)
+                asked = f"GET {path} HTTP/1.1\r\nHost: {host}" if host else f"GET {path} HTTP/1.0"
+                writer.write(f"{asked}\r\nConnection: close\r\n\r\n".encode())
+                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+                writer.close()
+                assert int(head.split()[1]) == (usual if status == 200 else status)
+                if status == 421:
+                    assert body == b"resolverd: metrics: only for requests to localhost, or to an address on loopback\n"
+
+
 async def test_who_is_refused_is_told_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "may_ask", lambda *_: False)
     with pytest.raises(NoPermissionError, match="may not ask"):
