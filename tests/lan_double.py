@@ -6,6 +6,7 @@ own /etc and network, and refuses to run anywhere else.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -17,7 +18,9 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from socketserver import ThreadingTCPServer, ThreadingUDPServer
-from typing import Any
+from typing import Any, NoReturn
+
+import pytest
 
 from resolverd.host import HostDns, Server
 
@@ -101,6 +104,38 @@ def unchanged() -> Iterator[None]:
     ruleset = nft("list", "ruleset")
     yield
     assert (RESOLV_CONF.read_text(), nft("list", "ruleset")) == (TEXT, ruleset)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lan() -> Iterator[None]:
+    """For every test of a module that imports it."""
+    with lan_host():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    """For every test of a module that imports it: each leaves the host as it was."""
+    with unchanged():
+        yield
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state directory."""
+    (tmp_path / "state").mkdir()
+    return tmp_path / "state"
+
+
+def rewrite_as_it_was() -> None:
+    """Have /etc/resolv.conf be the LAN's again, after somebody wrote his own on purpose."""
+    RESOLV_CONF.unlink(missing_ok=True)
+    RESOLV_CONF.write_text(TEXT)
+
+
+def refused(*_: object, **__: object) -> NoReturn:
+    """Stands for what starts a process, or makes a file, on a system that has no room for one more."""
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
 def check_private() -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,19 @@ from pathlib import Path
 
 import pytest
 from fakes import eventually
-from lan_double import RESOLV_CONF, SERVERS, TEXT, WANT, lan_host, nft, rules_of_others, unchanged, without_netns
+from lan_double import (
+    RESOLV_CONF,
+    SERVERS,
+    TEXT,
+    WANT,
+    as_it_was,
+    lan,
+    nft,
+    refused,
+    rules_of_others,
+    state,
+    without_netns,
+)
 from resolved_double import ResolvedDouble
 
 from resolverd.errors import HostError
@@ -30,25 +43,8 @@ from resolverd_platform.override import OverrideBackend
 from resolverd_platform.redirect import MARK
 from resolverd_platform.resolv_conf import author_of
 
+__all__ = ["as_it_was", "lan", "state"]
 pytestmark = pytest.mark.staged
-
-
-@pytest.fixture(scope="module", autouse=True)
-def lan() -> Iterator[None]:
-    with lan_host():
-        yield
-
-
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    with unchanged():
-        yield
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    (tmp_path / "state").mkdir()
-    return tmp_path / "state"
 
 
 @pytest.fixture
@@ -257,6 +253,17 @@ async def test_a_holder_that_dies_is_told_and_replaced_but_not_again_and_again(r
     await eventually(lambda: "ended" in redirecting._redirect.disturbance())
     with pytest.raises(HostError, match="our table was taken away again within 5 s"):
         await redirecting.apply(WANT)
+
+
+async def test_one_that_cannot_be_started_is_told_and_tried_again(
+    redirecting: OverrideBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((subprocess, "Popen"), (tempfile, "TemporaryFile")):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, refused)
+            with pytest.raises(HostError, match=r"nft: it cannot be (run|started): Resource temporarily unavailable"):
+                await redirecting.apply(WANT)
+    assert (await redirecting.apply(WANT)).dns.servers == SERVERS
 
 
 async def test_new_name_servers_are_followed(redirecting: OverrideBackend) -> None:

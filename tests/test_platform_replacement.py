@@ -6,14 +6,28 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lan_double import RESOLV_CONF, SERVERS, TEXT, WANT, check_private, lan_host, no_nft, run, unchanged
+from lan_double import (
+    RESOLV_CONF,
+    SERVERS,
+    TEXT,
+    WANT,
+    as_it_was,
+    check_private,
+    lan,
+    no_nft,
+    refused,
+    run,
+    state,
+)
 
 from resolverd.errors import HostError
 from resolverd.host import HostDns, Server
@@ -22,25 +36,8 @@ from resolverd_platform.override import OverrideBackend
 from resolverd_platform.resolv_conf import author_of
 from resolverd_platform.resolv_file import ResolvFile
 
+__all__ = ["as_it_was", "lan", "state"]
 pytestmark = pytest.mark.staged
-
-
-@pytest.fixture(scope="module", autouse=True)
-def lan() -> Iterator[None]:
-    with lan_host():
-        yield
-
-
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    with unchanged():
-        yield
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    (tmp_path / "state").mkdir()
-    return tmp_path / "state"
 
 
 @pytest.fixture
@@ -114,6 +111,40 @@ async def test_a_file_that_another_program_rewrote_is_taken_again_and_theirs_com
     await replacing.revert()
     assert RESOLV_CONF.read_text() == theirs
     RESOLV_CONF.write_text(TEXT)
+
+
+async def test_what_another_program_writes_while_the_guard_starts_is_what_comes_back(
+    replacing: OverrideBackend,
+) -> None:
+    theirs = "# a new lease\nnameserver 192.0.2.54\n"
+    replacing._replacement.step = lambda name: by_rename(theirs) if name == "guarded" else None
+    await replacing.apply(WANT)
+    assert author_of(RESOLV_CONF.read_text()) is not None
+    assert list(map(str, (await replacing.capabilities()).nameservers)) == ["192.0.2.54"]
+    await replacing.revert()
+    assert RESOLV_CONF.read_text() == theirs
+    RESOLV_CONF.write_text(TEXT)
+
+
+async def test_who_is_stopped_while_it_writes_puts_back_what_it_has_written(replacing: OverrideBackend) -> None:
+    going, on, written = threading.Event(), threading.Event(), threading.Event()
+
+    def step(name: str) -> None:
+        if name == "guarded":
+            going.set()
+            on.wait(10)
+        if name == "written":
+            written.set()
+
+    replacing._replacement.step = step
+    applying = asyncio.create_task(replacing.apply(WANT))
+    await asyncio.to_thread(going.wait, 10)
+    applying.cancel()
+    asyncio.get_running_loop().call_later(0.2, on.set)
+    await asyncio.gather(applying, return_exceptions=True)
+    await replacing.revert()
+    await asyncio.to_thread(written.wait, 10)
+    assert RESOLV_CONF.read_text() == TEXT
 
 
 async def test_a_link_stays_a_link(replacing: OverrideBackend, tmp_path: Path) -> None:
@@ -249,4 +280,19 @@ async def test_no_guard_no_deed(replacing: OverrideBackend, monkeypatch: pytest.
     monkeypatch.setattr(Guard, "start", none)
     with pytest.raises(HostError, match="guard process"):
         await replacing.apply(WANT)
+    assert RESOLV_CONF.read_text() == TEXT
+
+
+async def test_what_is_lacking_for_the_guard_or_the_journal_is_told_and_nothing_done(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = OverrideBackend("", state, why_not_nft=no_nft)
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "Popen", refused)
+        with pytest.raises(HostError, match="guard process: Resource temporarily unavailable"):
+            await backend.apply(WANT)
+    state.rmdir()
+    with pytest.raises(HostError, match=rf"state directory {state}: it is gone"):
+        await backend.apply(WANT)
+    await backend.revert()
     assert RESOLV_CONF.read_text() == TEXT

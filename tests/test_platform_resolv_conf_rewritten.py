@@ -5,38 +5,24 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 from fakes import eventually
-from lan_double import RESOLV_CONF, SERVERS, TEXT, WANT, check_private, lan_host, nft, run
+from lan_double import RESOLV_CONF, SERVERS, WANT, as_it_was, check_private, lan, nft, rewrite_as_it_was, run
 
 from resolverd.reconcile import Reconciler
 from resolverd_platform.override import OverrideBackend
 from resolverd_platform.resolv_conf import author_of, original_of
 
+__all__ = ["as_it_was", "lan"]
 pytestmark = pytest.mark.staged
 
 THEIRS = "# a new lease\nsearch office.example\nnameserver 192.0.2.54\noptions ndots:2\n"
 QUIET = 1.5
 """Seconds in which nothing may be written once all is well: three looks at the file."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def lan() -> Iterator[None]:
-    with lan_host():
-        yield
-
-
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    ruleset = nft("list", "ruleset")
-    yield
-    RESOLV_CONF.unlink(missing_ok=True)
-    RESOLV_CONF.write_text(TEXT)
-    assert nft("list", "ruleset") == ruleset
 
 
 def in_place(folder: Path) -> None:
@@ -134,6 +120,7 @@ async def test_it_is_followed_left_alone_then_and_given_back(
     finally:
         if rewrite is by_mount:
             run("umount", str(RESOLV_CONF))
+        rewrite_as_it_was()
 
 
 async def test_one_that_never_stops_rewriting_is_told_of_and_has_the_file(tmp_path: Path) -> None:
@@ -158,4 +145,5 @@ async def test_one_that_never_stops_rewriting_is_told_of_and_has_the_file(tmp_pa
             over.set()
             await insisting
     assert RESOLV_CONF.read_text() == THEIRS
+    rewrite_as_it_was()
     assert not list((tmp_path / "state").iterdir()), "the journal is not clear"

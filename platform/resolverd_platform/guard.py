@@ -36,9 +36,13 @@ class Guard:
     def start(cls, folder: Path, run: str) -> Self:
         """A guard that waits already. HostError when there is none within ``DEADLINE``; blocks so long."""
         command = [*PYTHON, "resolverd_platform.guard", "--folder", str(folder), "--run", run]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, cwd="/"
-        )
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, cwd="/"
+            )
+        except OSError as error:
+            why = f"{error.strerror}, and nothing is changed without it"
+            raise HostError("guard process", why, "end other programs") from error
         guard = cls(process)
         assert process.stdout is not None  # noqa: S101 - asked for above
         ready = select.select([process.stdout], [], [], DEADLINE)[0] and process.stdout.readline() == b"ready\n"

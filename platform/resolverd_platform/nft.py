@@ -15,6 +15,7 @@ from typing import IO
 from resolverd.errors import HostError, one_line
 from resolverd.host import Server
 
+from .command import Finished, Programs
 from .nft_table import FAMILY, TABLE, Redirection, redirection_of, table
 
 DEADLINE = 5.0
@@ -34,18 +35,19 @@ async def why_not(mark: int) -> str:
     """Why this host cannot redirect by a table of ours; empty when it can. The kernel checks one, and adds nothing."""
     if program() is None:
         return "nft is not installed (package nftables)"
-    code, _, said = await _run("--interactive")  # it reads nothing, and ends; some builds cannot
-    if code != 0:
-        return f"nft cannot: {said}"
-    code, _, said = await _run("--check", table(_TRIAL, mark, name=f"{TABLE}-trial"))
-    return "" if code == 0 else f"nft cannot: {said}"
+    # It reads nothing, and ends; some builds cannot. Then the kernel is asked.
+    for arguments in (("--interactive",), ("--check", table(_TRIAL, mark, name=f"{TABLE}-trial"))):
+        tried = await _run(*arguments)
+        if tried.code != 0:
+            return f"nft cannot: {_first_line(tried.err)}"
+    return ""
 
 
 async def current() -> Redirection:
     """What the table of that name does now, whoever owns it."""
-    code, out, _ = await _run("--numeric", "list", "table", FAMILY, TABLE)
+    listed = await _run("--numeric", "list", "table", FAMILY, TABLE)
     try:
-        return redirection_of(out.decode(errors="replace") if code == 0 else "")
+        return redirection_of(listed.out if listed.code == 0 else "")
     except ValueError as error:
         raise HostError("nft", "its listing makes no sense", "use --backend none") from error
 
@@ -89,60 +91,51 @@ class Owner:
 
     def let_go(self) -> None:
         """End the child; the kernel removes the table before that is over."""
-        if self._process is None:
-            return
-        if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
-        try:
-            self._process.wait(DEADLINE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        if self._process is not None:
+            _end(self._process)
+            self._process = None
         if self._said is not None:
             self._said.close()
             self._said = None
 
     def _start(self) -> None:
         self.let_go()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - let_go closes it
         command = [program() or "nft", "--interactive"]
-        # A session of its own: Ctrl-C is the daemon's, which lets go when everything else is put back.
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True
-        )
+        try:
+            self._said = tempfile.TemporaryFile()  # noqa: SIM115 - let_go closes it
+            # A session of its own: Ctrl-C is the daemon's, which lets go when everything else is put back.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True
+            )
+        except OSError as error:
+            self.let_go()
+            raise HostError("nft", f"it cannot be started: {error.strerror}", _FIX) from error
 
     def _complaint(self) -> str:
         if self._said is None:
             return ""
         self._said.seek(0)
-        return _first_line(self._said.read())
+        return _first_line(self._said.read().decode(errors="replace"))
 
 
 _FIX = "see nft list ruleset; another resolverd may be running: resolverd down"
 
 
-async def _run(*arguments: str) -> tuple[int, bytes, str]:
-    """Exit code, output, first line of complaint. HostError when nft hangs or cannot be started."""
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
     try:
-        process = await asyncio.create_subprocess_exec(
-            program() or "nft",
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    except OSError as error:
-        raise HostError("nft", str(error.strerror), "apt-get install nftables") from error
-    try:
-        out, said = await asyncio.wait_for(process.communicate(), DEADLINE)
-    except TimeoutError as error:
+        process.wait(DEADLINE)
+    except subprocess.TimeoutExpired:
         process.kill()
-        await process.wait()
-        raise HostError("nft", f"no answer within {DEADLINE:g} s", "look for a hanging nft") from error
-    return process.returncode or 0, out, _first_line(said)
+        process.wait()
 
 
-def _first_line(said: bytes) -> str:
-    return one_line(next(iter(said.decode(errors="replace").splitlines()), "")).removeprefix("Error: ")
+async def _run(*arguments: str) -> Finished:
+    """HostError when nft hangs or cannot be started."""
+    return await Programs(DEADLINE)(program() or "nft", *arguments)
+
+
+def _first_line(said: str) -> str:
+    return one_line(next(iter(said.splitlines()), "")).removeprefix("Error: ")

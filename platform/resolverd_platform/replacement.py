@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from resolverd.errors import HostError
 from resolverd.host import Applied, HostDns, Server
+from resolverd.names import Address
 
 from .guard import Guard
 from .host_facts import parse_resolv_conf
@@ -19,6 +22,8 @@ from .journal import Deed, Journal
 from .resolv_conf import Author, Original, Ours, author_of, original_of, put_in, search_list
 from .resolv_file import ResolvFile
 from .undo import RESOLV_CONF, restore, undo
+
+T = TypeVar("T")
 
 DNS_PORT = 53
 FIGHT = 5.0
@@ -53,14 +58,12 @@ class Replacement:
         if server is None:
             fix = "let the DNS server listen on port 53: --dns-listen 127.0.53.53:53"
             raise HostError(str(self.file.path), "it can name servers on port 53 only", fix)
-        now, original = self.file.read(), self.original()
-        search, left_out = search_list(want.search, original.text or "", self.hostname())
-        author = Author(os.getpid(), self.journal.folder)
-        wanted = put_in(original, Ours(server.address, search), author)
+        now = self.file.read()
+        wanted, _, left_out = self._wanted(server.address, want)
         if now != wanted or self._guard is None or not self._guard.is_alive:
             if self._written is not None and now != self._written:
                 self._fight()
-            await asyncio.to_thread(self._write, wanted, original)
+            left_out = await _to_the_end(lambda: self._write(server.address, want))
         notes = tuple(f"no room to search {name}: old programs read six domains" for name in left_out)
         reached = HostDns(want.link, (server,), want.routing, tuple(n for n in want.search if n not in left_out))
         return Applied(reached, notes)
@@ -74,7 +77,7 @@ class Replacement:
         return HostDns(servers=tuple(map(Server, addresses)), search=search)
 
     async def revert(self) -> None:
-        await asyncio.to_thread(self._revert)
+        await _to_the_end(self._revert)
 
     def disturbance(self) -> str:
         """Why the host may have lost what we did; empty when it has not."""
@@ -93,19 +96,40 @@ class Replacement:
             raise HostError(str(self.file.path), why, f"stop that program: fuser -v {self.file.target}")
         self._last_fight = now
 
-    def _write(self, wanted: str, original: Original) -> None:
+    def _wanted(self, server: Address, want: HostDns) -> tuple[str, Original, tuple[str, ...]]:
+        """The file as it is to be, as it would be without us, and the search domains that there is no room for."""
+        original = self.original()
+        search, left_out = search_list(want.search, original.text or "", self.hostname())
+        author = Author(os.getpid(), self.journal.folder)
+        return put_in(original, Ours(server, search), author), original, left_out
+
+    def _write(self, server: Address, want: HostDns) -> tuple[str, ...]:
+        """Write the file; the search domains that there was no room for."""
         if self._guard is None or not self._guard.is_alive:
             self._dismiss_guard()
             self._guard = Guard.start(self.journal.folder, self._run)
             self.step("guarded")
-        details = {"path": str(self.file.path), "target": str(self.file.target), "original": original.text}
-        with self.journal.locked():
+        with self._alone():
             self._check_author()
+            # Not before: a guard takes its time, and what another program writes meanwhile is the original.
+            wanted, original, left_out = self._wanted(server, want)
+            details = {"path": str(self.file.path), "target": str(self.file.target), "original": original.text}
             self.journal.write(Deed(RESOLV_CONF, details, self._run))
             self.step("journalled")
             self.file.write(wanted)
         self._written = wanted
         self.step("written")
+        return left_out
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Alone with the journal. HostError where there can be none."""
+        try:
+            with self.journal.locked():
+                yield
+        except FileNotFoundError as error:
+            fix = "resolverd down, then resolverd up"
+            raise HostError(f"state directory {self.journal.folder}", "it is gone", fix) from error
 
     def _check_author(self) -> None:
         author = author_of(self.file.read() or "")
@@ -129,3 +153,13 @@ class Replacement:
         if self._guard is not None:
             self._guard.dismiss()
             self._guard = None
+
+
+async def _to_the_end(work: Callable[[], T]) -> T:
+    """What ``work`` returns, done in a thread; who is cancelled waits for it: nothing may be done to the host later."""
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.gather(working, return_exceptions=True)
+        raise
