@@ -300,11 +300,10 @@ class Daemon:
         self._covered = covered
         if touched.synced:
             self._replan()  # at once: from now on names may be denied, and whose they are is the plan's to say
-        elif is_outgrown:
-            self._outgrown.set()
-        if touched.synced:
             gc.freeze()  # what stays has no cycles, and looking through it for some would take long
             log.info("in step: %d namespaces, %d services", len(snapshot.namespaces), len(snapshot.services))
+        elif is_outgrown:
+            self._outgrown.set()
 
     def _on_message(self, message: Any) -> None:
         if isinstance(message, Report):

@@ -303,11 +303,10 @@ class Follower:
             self.snapshot, touched = fold(self.snapshot, changes, synced=synced, serial=self._serial())
             if listed:
                 self.covered = covered_by(self.scope)
+                self.synced.set()
             if self.facts.look(changes) or touched or self.covered != self._handed:
                 self._handed = self.covered
                 self.on_change(changes, touched)
-            if listed:
-                self.synced.set()
             await asyncio.sleep(PACE)
 
     def _counts(self, reflector: Reflector) -> bool:
