@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import resource
 import socket
 from collections.abc import AsyncIterator
 from typing import cast
 
 import pytest
+from fakes import eventually
 from test_tunnel_gate import LoopbackNamespace
 
 from resolverd_tunnel import listeners as listening
@@ -40,6 +44,45 @@ async def test_the_families_have_listeners_of_their_own(listeners: Listeners, na
     for family in (socket.AF_INET, socket.AF_INET6, socket.AF_INET):
         listeners.ensure(family, 80)
     assert namespace.asked == [80, 80]
+
+
+async def test_without_a_descriptor_left_it_waits_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A connection that is not taken stays, and so would the event that says it is there."""
+    monkeypatch.setattr(listening, "PAUSE", 0.05)
+    accepted: list[socket.socket] = []
+    listeners = Listeners(cast(Inside, LoopbackNamespace()), accepted.append)
+    listeners.ensure(socket.AF_INET, 80)
+    (listener,) = listeners._open.values()
+    clients = [socket.create_connection(listener.getsockname()) for _ in range(2)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        await asyncio.sleep(0.3)
+        assert not accepted
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(caplog.records) == 1
+    assert "Too many open files" in caplog.text
+    await eventually(lambda: len(accepted) == 2)
+    listeners.close()
+    for one in (*clients, *accepted):
+        one.close()
+
+
+async def test_one_that_waits_for_a_descriptor_can_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "PAUSE", 0.01)
+    listeners = Listeners(cast(Inside, LoopbackNamespace()), socket.socket.close)
+    listeners.ensure(socket.AF_INET, 80)
+    (listener,) = listeners._open.values()
+    listeners._rest(listener, OSError(24, "Too many open files"))
+    listeners.close()
+    await asyncio.sleep(0.05)
+    assert listener.fileno() == -1
+    assert not listeners._resting
 
 
 async def test_closing_closes_them(listeners: Listeners) -> None:

@@ -17,6 +17,8 @@ MOST = 1024
 BACKLOG = 1024
 _ACCEPTS = 64
 """Connections taken in one go, so that others get their turn."""
+PAUSE = 0.5
+"""Seconds until a connection that could not be taken is tried again: mostly there is no descriptor left for it."""
 _PASSING = {errno.ECONNABORTED, errno.EINTR, errno.EPROTO}
 
 Key = tuple[socket.AddressFamily, int]
@@ -29,6 +31,10 @@ class Listeners:
         self._inside = inside
         self._on_accept = on_accept
         self._open: dict[Key, socket.socket] = {}
+        self._resting: dict[socket.socket, asyncio.TimerHandle] = {}
+        """Those that are not asked for connections at the moment."""
+        self._failure = ""
+        """Why the last connection could not be taken; empty when it was."""
 
     def ensure(self, family: socket.AddressFamily, port: int) -> None:
         """Listen on ``port`` of every address of ``family``. OSError."""
@@ -48,6 +54,8 @@ class Listeners:
     def _close(self, key: Key) -> None:
         listener = self._open.pop(key)
         asyncio.get_running_loop().remove_reader(listener)
+        if timer := self._resting.pop(listener, None):
+            timer.cancel()
         listener.close()
 
     def _accept(self, listener: socket.socket) -> None:
@@ -59,8 +67,23 @@ class Listeners:
             except OSError as error:
                 if error.errno in _PASSING:
                     continue
-                log.error("accepting a connection: %s", error.strerror)
+                self._rest(listener, error)
                 return
+            self._failure = ""
             client.setblocking(False)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._on_accept(client)
+
+    def _rest(self, listener: socket.socket, error: OSError) -> None:
+        """Leave it alone for a moment: the connection stays where it is, and would be told of again and again."""
+        why = error.strerror or str(error)
+        if why != self._failure:
+            self._failure = why
+            log.error("accepting a connection: %s; it is tried again every %g s", why, PAUSE)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+        self._resting[listener] = loop.call_later(PAUSE, self._resume, listener)
+
+    def _resume(self, listener: socket.socket) -> None:
+        del self._resting[listener]
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
