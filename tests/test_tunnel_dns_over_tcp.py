@@ -186,6 +186,22 @@ async def test_an_idle_connection_is_let_go_of(monkeypatch: pytest.MonkeyPatch) 
     await eventually(lambda: scene.opened[0].closed)
     assert len(scene.back) == 1
     await relay.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "nothing waits for queries any more"
+
+
+async def test_a_server_that_fell_silent_is_left_although_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be stopped in its pod, which the kernel and the API server do not tell; another may answer."""
+    monkeypatch.setattr(dns_over_tcp, "IDLE", 0.1)
+    monkeypatch.setattr(dns_over_tcp, "MOST", 1_000_000)
+    scene = Scene()
+    relay = scene.relay()
+
+    def ask() -> bool:
+        relay.take(datagram(query("one.example")))
+        return len(scene.opened) > 1
+
+    await eventually(ask)
+    await relay.close()
 
 
 @pytest.mark.parametrize(("error", "code"), [(ConnectionRefusedError("no"), 3), (TransportError("dns", "no way"), 1)])
@@ -214,6 +230,30 @@ async def test_a_flood_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     await eventually(lambda: bool(scene.opened) and len(scene.opened[0].sent) == 5)
     await asyncio.sleep(0.01)
     assert len(scene.opened[0].sent) == 5
+    await relay.close()
+
+
+async def test_what_was_answered_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns_over_tcp, "MOST", 2)
+    scene = Scene()
+    relay = scene.relay()
+    for number in range(10):
+        relay.take(datagram(query("one.example", number=number)))
+        await eventually(lambda: bool(scene.opened) and len(scene.opened[0].sent) == number + 1)  # noqa: B023
+        scene.opened[0].answer(number)
+        await eventually(lambda: len(scene.back) == number + 1)  # noqa: B023
+    await relay.close()
+
+
+async def test_a_reply_that_fits_no_packet_is_cut_off() -> None:
+    scene = Scene()
+    relay = scene.relay()
+    relay.take(datagram(query("many.example", edns=opt(65535))))
+    await eventually(lambda: bool(scene.opened) and bool(scene.opened[0].sent))
+    reply = reply_to(scene.opened[0].sent[0][2:])
+    scene.opened[0].incoming.put_nowait(octets_of(reply.ljust(65535, b"\0")))
+    await eventually(lambda: bool(scene.back))
+    assert read(packet.payload(scene.back[0])).flags & 0x0200
     await relay.close()
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from resolverd.dns.message import HEADER_SIZE, PLAIN_LIMIT, TC, MalformedMessageError, parse
 from resolverd.names import Address
@@ -24,11 +26,13 @@ log = logging.getLogger(__name__)
 
 PORT = 53
 MOST = 1024
-"""Queries under way; above it they are dropped, as a busy server would."""
+"""Queries under way, without an answer yet; above it they are dropped, as a busy server would."""
 IDLE = 10.0
 """Seconds a connection without queries is kept."""
 PATIENCE = 5.0
 """Seconds a query is waited for; its client asks again after as many."""
+LARGEST = 65_000
+"""Octets of a reply that fit a packet (RFC 768), and the device."""
 TRIES = 2
 """Connections without any reply for one query: a server may end one that it finds idle just when it is used again."""
 
@@ -42,6 +46,8 @@ class _Query:
     """Octets the client takes."""
     until: float
     """When the client has given up, on the loop's clock."""
+    expiry: asyncio.TimerHandle | None = None
+    """When it is under way no more, if it is not answered."""
     tries: int = 0
 
 
@@ -49,7 +55,9 @@ class _Query:
 class _Conversation:
     """A connection to one service, and what it is asked."""
 
-    waiting: asyncio.Queue[_Query] = field(default_factory=asyncio.Queue)
+    waiting: deque[_Query] = field(default_factory=deque)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    """Something waits."""
     asked: dict[int, _Query] = field(default_factory=dict)
     numbers: itertools.count[int] = field(default_factory=itertools.count)
     replies: int = 0
@@ -70,7 +78,7 @@ class DnsOverTcp:
         self._open_stream = open_stream
         self._back = back
         self._conversations: dict[Opening, _Conversation] = {}
-        self._under_way = 0
+        self._under_way: set[_Query] = set()
         self.answered = 0
 
     def take(self, datagram: bytes) -> bool:
@@ -83,13 +91,13 @@ class DnsOverTcp:
             edns = parse(message).edns if len(message) >= HEADER_SIZE else None
         except MalformedMessageError:
             edns = None  # the server's to judge
-        if len(message) < HEADER_SIZE or self._under_way >= MOST:
+        if len(message) < HEADER_SIZE or len(self._under_way) >= MOST:
             return True
         loop = asyncio.get_running_loop()
-        self._under_way += 1
-        loop.call_later(PATIENCE, self._forget)
-        limit = max(PLAIN_LIMIT, edns.size) if edns else PLAIN_LIMIT
+        limit = min(max(PLAIN_LIMIT, edns.size), LARGEST) if edns else PLAIN_LIMIT
         query = _Query(datagram, message, limit, loop.time() + PATIENCE)
+        self._under_way.add(query)
+        query.expiry = loop.call_later(PATIENCE, self._under_way.discard, query)
         self._ask(Opening(ends.client, 0, ends.address, PORT), query)
         return True
 
@@ -99,15 +107,20 @@ class DnsOverTcp:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _forget(self) -> None:
-        self._under_way -= 1
+    def _put_back(self, query: _Query, reply: bytes) -> None:
+        """Put the packet that answers ``query`` into the host."""
+        self._under_way.discard(query)
+        if query.expiry:
+            query.expiry.cancel()
+        self._back(reply)
 
     def _ask(self, ends: Opening, query: _Query) -> None:
         conversation = self._conversations.get(ends)
         if conversation is None:
             conversation = self._conversations[ends] = _Conversation()
             conversation.task = asyncio.create_task(self._converse(ends, conversation))
-        conversation.waiting.put_nowait(query)
+        conversation.waiting.append(query)
+        conversation.news.set()
 
     async def _converse(self, ends: Opening, conversation: _Conversation) -> None:
         """Until it is idle, or broken."""
@@ -115,12 +128,7 @@ class DnsOverTcp:
         try:
             stream = await self._open_stream(ends)
             async with asyncio.timeout(None) as idle:
-                receiving = asyncio.create_task(self._receive(stream, conversation, idle))
-                try:
-                    await self._send(stream, conversation, receiving, idle)
-                finally:
-                    receiving.cancel()
-                    await asyncio.gather(receiving, return_exceptions=True)
+                await _first_of(self._receive(stream, conversation, idle), self._send(stream, conversation, idle))
         except NotYetError:
             conversation.asked.clear()
         except ConnectionRefusedError:
@@ -135,22 +143,19 @@ class DnsOverTcp:
                 await stream.close()
         self._ask_again(ends, conversation)
 
-    async def _send(
-        self, stream: Stream, conversation: _Conversation, receiving: asyncio.Task[None], idle: asyncio.Timeout
-    ) -> None:
-        """Send what is asked, until the server ends."""
+    async def _send(self, stream: Stream, conversation: _Conversation, idle: asyncio.Timeout) -> None:
+        """Send what is asked, for ever. Asking does not keep a connection on which nothing is answered."""
         while True:
-            next_one = asyncio.create_task(conversation.waiting.get())
-            await asyncio.wait([next_one, receiving], return_when=asyncio.FIRST_COMPLETED)
-            if not next_one.done():
-                next_one.cancel()
-                return receiving.result()
-            query = next_one.result()
-            number = next(conversation.numbers) & 0xFFFF
-            conversation.asked[number] = query
-            idle.reschedule(asyncio.get_running_loop().time() + IDLE)
-            message = number.to_bytes(2, "big") + query.message[2:]
-            await stream.send(len(message).to_bytes(2, "big") + message)
+            while conversation.waiting:
+                query = conversation.waiting.popleft()
+                if not conversation.asked:
+                    idle.reschedule(asyncio.get_running_loop().time() + IDLE)
+                number = next(conversation.numbers) & 0xFFFF
+                conversation.asked[number] = query
+                message = number.to_bytes(2, "big") + query.message[2:]
+                await stream.send(len(message).to_bytes(2, "big") + message)
+            conversation.news.clear()
+            await conversation.news.wait()
 
     async def _receive(self, stream: Stream, conversation: _Conversation, idle: asyncio.Timeout) -> None:
         """Hand out replies, until the server ends."""
@@ -170,23 +175,35 @@ class DnsOverTcp:
         if len(message) > query.limit:
             message = _truncated(message)
         self.answered += 1
-        self._back(packet.datagram_back(query.datagram, message))
+        self._put_back(query, packet.datagram_back(query.datagram, message))
 
     def _refuse(self, conversation: _Conversation, why: Unreachable) -> None:
         """Tell everyone who waits that nobody will answer."""
-        while not conversation.waiting.empty():
-            self._back(packet.unreachable(conversation.waiting.get_nowait().datagram, why))
+        while conversation.waiting:
+            query = conversation.waiting.popleft()
+            self._put_back(query, packet.unreachable(query.datagram, why))
 
     def _ask_again(self, ends: Opening, conversation: _Conversation) -> None:
         """What a connection that ended has not answered is asked on the next one."""
-        left = list(conversation.asked.values())
-        while not conversation.waiting.empty():
-            left.append(conversation.waiting.get_nowait())
+        left = [*conversation.asked.values(), *conversation.waiting]
         now = asyncio.get_running_loop().time()
         for query in left:
             query.tries += 0 if conversation.replies else 1
             if query.tries < TRIES and now < query.until:
                 self._ask(ends, query)
+
+
+async def _first_of(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run ``parts`` together until one has ended, as that has."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _truncated(message: bytes) -> bytes:
