@@ -142,6 +142,23 @@ async def test_a_broken_stream_has_the_way_looked_at(
     await eventually(lambda: "cannot be reached" in forward.trouble)
 
 
+async def test_retiring_waits_for_whoever_goes_on_to_the_next_pod(forward: PortForward) -> None:
+    async def second() -> Stream:
+        with pytest.raises(TransportError, match="gone"):
+            await forward.open(Target("shop", "gone", 80))
+        return await forward.open(WEB)
+
+    opening = asyncio.create_task(second())
+    await asyncio.sleep(0)
+    retiring = asyncio.create_task(forward.retire())
+    stream = await opening
+    await stream.send(REQUEST)
+    assert (await everything(stream)).endswith(b"got GET /\n")
+    assert not retiring.done()
+    await stream.close()
+    await retiring
+
+
 async def test_retiring_waits_for_the_streams_that_are_open(forward: PortForward) -> None:
     stream = await forward.open(ECHO)
     retiring = asyncio.create_task(forward.retire())

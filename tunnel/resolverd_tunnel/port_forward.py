@@ -118,7 +118,8 @@ class PortForward:
         return stream
 
     async def retire(self) -> None:
-        await self._idle.wait()
+        while not self._idle.is_set():  # whoever could not reach one pod goes on to the next before we are awake
+            await self._idle.wait()
         await self._let_go()
 
     async def close(self) -> None:
