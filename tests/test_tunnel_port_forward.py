@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from aiohttp import web
@@ -200,13 +200,33 @@ class Kubelet:
         return socket
 
 
-async def served(kubelet: Kubelet) -> tuple[web.AppRunner, str]:
+async def served(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> tuple[web.AppRunner, str]:
     application = web.Application()
-    application.router.add_get("/{path:.*}", kubelet.answer)
+    application.router.add_get("/{path:.*}", answer)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+
+async def test_where_a_login_page_says_to_go_nobody_goes() -> None:
+    """As with lists and watches: neither the token nor the client's certificate is for whoever is there."""
+    asked: list[str] = []
+
+    async def redirect(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=302, headers={"Location": "/login"})
+
+    runner, server = await served(redirect)
+    transport = PortForward(Access(server), lambda: None)
+    try:
+        with pytest.raises(TransportError, match="answered 302"):
+            await transport.open(WEB)
+        assert await transport._ask() == ""
+        assert "/login" not in asked
+    finally:
+        await transport.close()
+        await runner.cleanup()
 
 
 def recorded_frames(path: str) -> list[bytes | float]:
@@ -218,7 +238,7 @@ def recorded_frames(path: str) -> list[bytes | float]:
 @pytest.mark.parametrize(("ports", "expected"), [(8080, None), (9, "connection refused")])
 async def test_frames_of_a_real_cluster(ports: int, expected: str | None) -> None:
     pod = "/api/v1/namespaces/shop/pods/web-1/portforward?ports="
-    runner, server = await served(Kubelet(recorded_frames(f"{pod}{ports}")))
+    runner, server = await served(Kubelet(recorded_frames(f"{pod}{ports}")).answer)
     transport = PortForward(Access(server), lambda: None)
     try:
         if expected:
@@ -236,7 +256,7 @@ async def test_frames_of_a_real_cluster(ports: int, expected: str | None) -> Non
 async def test_a_port_that_has_answered_is_trusted_until_the_node_says_otherwise() -> None:
     opening: list[bytes | float] = [b"\x00\x90\x1f", b"\x01\x90\x1f"]
     refused = [*opening, 0.02, b"\x01failed to dial 8080: connection refused"]
-    runner, server = await served(Kubelet([*opening, b"\x00hello"], refused, refused))
+    runner, server = await served(Kubelet([*opening, b"\x00hello"], refused, refused).answer)
     transport = PortForward(Access(server), lambda: None)
     try:
         first = await transport.open(WEB)
@@ -255,7 +275,7 @@ async def test_a_port_that_has_answered_is_trusted_until_the_node_says_otherwise
 
 async def test_what_the_node_says_is_no_refusal_unless_it_says_so() -> None:
     opening = [b"\x00\x90\x1f", b"\x01\x90\x1f"]
-    runner, server = await served(Kubelet([*opening, b"\x01container not running (0123abcd)"]))
+    runner, server = await served(Kubelet([*opening, b"\x01container not running (0123abcd)"]).answer)
     transport = PortForward(Access(server), lambda: None)
     try:
         with pytest.raises(TransportError, match="container not running"):
@@ -267,7 +287,7 @@ async def test_what_the_node_says_is_no_refusal_unless_it_says_so() -> None:
 
 
 async def test_another_port_than_the_one_asked_for_is_not_taken() -> None:
-    runner, server = await served(Kubelet([b"\x00\x91\x1f", b"\x01\x91\x1f"]))
+    runner, server = await served(Kubelet([b"\x00\x91\x1f", b"\x01\x91\x1f"]).answer)
     transport = PortForward(Access(server), lambda: None)
     try:
         with pytest.raises(TransportError, match="did not announce port 8080"):

@@ -50,7 +50,9 @@ async def upgrade(
         "Sec-WebSocket-Key": key.decode(),
         "Sec-WebSocket-Protocol": ", ".join(protocols),
     }
-    response = await session.get(url, headers=headers, server_hostname=server_hostname, read_until_eof=False)
+    response = await session.get(
+        url, headers=headers, server_hostname=server_hostname, read_until_eof=False, allow_redirects=False
+    )
     try:
         protocol = _check(response, key, protocols)
         connection = response.connection

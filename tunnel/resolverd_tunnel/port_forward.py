@@ -211,7 +211,10 @@ class PortForward:
             self._forget_addresses()
         try:
             async with self._session.get(
-                "version", server_hostname=self._server_hostname, headers={"Connection": "close"}
+                "version",
+                server_hostname=self._server_hostname,
+                headers={"Connection": "close"},
+                allow_redirects=False,
             ) as response:
                 if response.status >= 500:
                     return f"the API server answered {response.status}"
