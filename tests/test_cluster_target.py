@@ -41,6 +41,10 @@ def index_of(*objects: ClusterObject) -> TargetIndex:
     return index
 
 
+def web(number: int, port: int) -> Target:
+    return Target("shop", f"web-{number}", port, f"10.244.0.{number}")
+
+
 def pods(found: tuple[Target, ...] | Refusal) -> list[str]:
     assert not isinstance(found, Refusal), found.reason
     return [target.pod for target in found]
@@ -48,14 +52,14 @@ def pods(found: tuple[Target, ...] | Refusal) -> list[str]:
 
 def test_a_cluster_ip_leads_to_the_port_of_the_same_name() -> None:
     index = index_of(WEB, slice_of(endpoint(1)))
-    assert index.find(WEB_IP, 80) == (Target("shop", "web-1", 8080),)
-    assert index.find(ip_address("fd00::7"), 80) == (Target("shop", "web-1", 8080),)
-    assert index.find(WEB_IP, 53, "UDP") == (Target("shop", "web-1", 53),)
+    assert index.find(WEB_IP, 80) == (web(1, 8080),)
+    assert index.find(ip_address("fd00::7"), 80) == (web(1, 8080),)
+    assert index.find(WEB_IP, 53, "UDP") == (web(1, 53),)
 
 
 def test_slices_may_number_a_named_port_differently() -> None:
     index = index_of(WEB, slice_of(endpoint(1)), slice_of(endpoint(2), name="web-b", port=9090))
-    assert index.find(WEB_IP, 80) == (Target("shop", "web-1", 8080), Target("shop", "web-2", 9090))
+    assert index.find(WEB_IP, 80) == (web(1, 8080), web(2, 9090))
 
 
 def test_a_pod_in_the_slices_of_both_families_counts_once() -> None:
@@ -72,12 +76,17 @@ def test_turns_go_around() -> None:
 
 def test_the_pod_asked_for_goes_first_while_it_is_one_of_them() -> None:
     index = index_of(WEB, slice_of(*(endpoint(n) for n in range(1, 100))))
-    last = Target("shop", "web-99", 8080)
+    last = web(99, 8080)
     found = index.find(WEB_IP, 80, turn=3, first=last)
     assert pods(found)[:3] == ["web-99", "web-4", "web-5"]
     assert len(pods(found)) == MAX_CANDIDATES
-    gone = Target("shop", "web-100", 8080)
+    gone = web(100, 8080)
     assert pods(index.find(WEB_IP, 80, turn=3, first=gone))[0] == "web-4"
+
+
+def test_a_pod_that_was_made_anew_is_another_one() -> None:
+    anew = endpoint(1)._replace(addresses=("10.244.0.77",))
+    assert index_of(WEB, slice_of(anew)).find(WEB_IP, 80) == (web(1, 8080)._replace(address="10.244.0.77"),)
 
 
 def test_which_services_keep_their_clients() -> None:
@@ -115,7 +124,7 @@ BALANCED = replace(WEB, external_addresses=(str(OUTSIDE),))
 
 def test_an_address_from_outside_leads_where_the_cluster_itself_would_send_it() -> None:
     index = index_of(BALANCED, slice_of(endpoint(1)))
-    assert index.find(OUTSIDE, 80) == (Target("shop", "web-1", 8080),)
+    assert index.find(OUTSIDE, 80) == (web(1, 8080),)
     assert index.is_alive(OUTSIDE)
     found = index.find(OUTSIDE, 30080)
     assert isinstance(found, Refusal)
@@ -126,8 +135,8 @@ def test_an_address_from_outside_takes_nothing_from_the_cluster() -> None:
     thief = replace(WEB, namespace="evil", name="a", cluster_ips=(), external_addresses=(str(WEB_IP), str(POD_1)))
     theirs = replace(slice_of(endpoint(6), service="a"), namespace="evil")
     index = index_of(thief, theirs, WEB, slice_of(endpoint(1)))
-    assert index.find(WEB_IP, 80) == (Target("shop", "web-1", 8080),)
-    assert index.find(POD_1, 80) == (Target("shop", "web-1", 80),)
+    assert index.find(WEB_IP, 80) == (web(1, 8080),)
+    assert index.find(POD_1, 80) == (web(1, 80),)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +161,7 @@ def test_refusals_say_why(objects: tuple[ClusterObject, ...], port: int, words: 
 
 def test_a_pods_own_address_takes_any_port_ready_or_not() -> None:
     index = index_of(slice_of(endpoint(1, ready=False), endpoint(2, pod="")))
-    assert index.find(POD_1, 4242) == (Target("shop", "web-1", 4242),)
+    assert index.find(POD_1, 4242) == (web(1, 4242),)
     assert isinstance(index.find(POD_2, 4242), Refusal)
     assert isinstance(index.find(POD_1, 4242, "UDP"), Refusal)
     assert isinstance(index.find(POD_3, 80), Refusal)
@@ -171,7 +180,7 @@ def test_pods_that_share_an_address_are_told_apart_by_their_ports() -> None:
 
 def test_an_endpoint_cannot_take_a_cluster_ip() -> None:
     evil = replace(slice_of(endpoint(6)._replace(addresses=(str(WEB_IP),)), service="evil"), namespace="evil", name="x")
-    assert index_of(evil, WEB, slice_of(endpoint(1))).find(WEB_IP, 80) == (Target("shop", "web-1", 8080),)
+    assert index_of(evil, WEB, slice_of(endpoint(1))).find(WEB_IP, 80) == (web(1, 8080),)
 
 
 def test_thousands_of_pods_are_not_all_handed_out() -> None:

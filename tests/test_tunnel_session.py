@@ -88,6 +88,15 @@ async def test_after_a_pod_has_ended_a_connection_it_is_asked_for_anew(
         await forward.open(WEB)
 
 
+async def test_a_pod_that_was_made_anew_is_asked_for_anew(cluster: DemoCluster, forward: PortForward) -> None:
+    """A stateful set's pods keep their names; a session with the old one would be accepted, and then reset."""
+    await used_once(forward)
+    again = await forward.open(ECHO._replace(address="10.244.0.77"))
+    assert await echoed(again, b"again") == b"again"
+    assert requests(cluster) == 2
+    await again.close()
+
+
 async def test_two_at_once_never_do(cluster: DemoCluster, forward: PortForward) -> None:
     streams = await asyncio.gather(*(forward.open(ECHO) for _ in range(5)))
     for number, stream in enumerate(streams):

@@ -23,6 +23,8 @@ class Target(NamedTuple):
     namespace: str
     pod: str
     port: int
+    address: str = ""
+    """The pod's, as its endpoint has it: one that was made anew under its name mostly has another, and is another."""
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.pod}:{self.port}"
@@ -131,8 +133,8 @@ class TargetIndex:
         declared = next((p for p in service.ports if (p.port, p.protocol) == (port, protocol)), None)
         if declared is None:
             return Refusal(f"service {name} has no {protocol} port {port}", known=True)
-        ready: dict[Target, None] = {}
-        leaving: dict[Target, None] = {}
+        ready: dict[tuple[str, str, int], Target] = {}  # a pod is in the slices of both families
+        leaving: dict[tuple[str, str, int], Target] = {}
         no_pod = False
         for item, endpoint in self._endpoints([service.key]):
             number = _number(item, declared)
@@ -141,11 +143,12 @@ class TargetIndex:
             if not is_domain(endpoint.pod):
                 no_pod = True
                 continue
-            (ready if endpoint.ready else leaving)[Target(item.namespace, endpoint.pod, number)] = None
+            target = _target(item, endpoint, number)
+            (ready if endpoint.ready else leaving).setdefault(target[:3], target)
         if not ready and not leaving:
             why = "are no pods, and port-forward reaches pods only" if no_pod else "are not ready, or there are none"
             return Refusal(f"the endpoints of service {name} for port {port} {why}", known=True)
-        return list(ready or leaving)
+        return list((ready or leaving).values())
 
     def _behind_endpoint(
         self, address: Address, port: int, protocol: str, owners: Iterable[Key]
@@ -160,7 +163,7 @@ class TargetIndex:
         for item, endpoint in self._endpoints(owners):
             if not _has(endpoint, address) or not is_domain(endpoint.pod):
                 continue
-            target = Target(item.namespace, endpoint.pod, port)
+            target = _target(item, endpoint, port)
             declares = any((p.port, p.protocol) == (port, protocol) for p in item.ports)
             rank = (not declares, not endpoint.ready)
             ranked[target] = min(rank, ranked.get(target, rank))
@@ -181,6 +184,10 @@ def _ordered(targets: list[Target], turn: int, first: Target | None) -> tuple[Ta
     if first not in targets or first is None:
         return tuple(around)
     return (first, *(target for target in around if target != first))[:MAX_CANDIDATES]
+
+
+def _target(item: EndpointSlice, endpoint: Endpoint, port: int) -> Target:
+    return Target(item.namespace, endpoint.pod, port, next(iter(endpoint.addresses), ""))
 
 
 def _number(item: EndpointSlice, declared: ServicePort) -> int | None:

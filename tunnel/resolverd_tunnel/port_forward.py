@@ -35,7 +35,7 @@ from .port_forward_channels import Channels
 from .port_forward_session import Session
 from .port_forward_stream import PortForwardStream
 from .pulse import Pulse
-from .session_pool import SessionPool
+from .session_pool import Pod, SessionPool
 from .transport import NoWayError, TransportError
 from .turns import Turns
 from .websocket import WebSocket
@@ -89,7 +89,7 @@ class PortForward:
         self._opening += 1
         self._idle.clear()
         try:
-            async with self._turns.turn((target.namespace, target.pod)):
+            async with self._turns.turn(_pod_of(target)):
                 return await self._try(target)
         except BaseException:
             self._ended(None)
@@ -138,7 +138,7 @@ class PortForward:
 
     async def _in_used_session(self, target: Target) -> PortForwardStream | None:
         """A stream in a session that is there; None when there is none, or none that is good any more."""
-        session = None if self._pulse.trouble else self._sessions.take((target.namespace, target.pod))
+        session = None if self._pulse.trouble else self._sessions.take(_pod_of(target))
         if session is None:
             return None
         try:
@@ -157,7 +157,7 @@ class PortForward:
         websocket = WebSocket(upgraded)
         try:
             if upgraded.protocol == port_forward_session.PROTOCOL:
-                pod = target.namespace, target.pod
+                pod = _pod_of(target)
                 session = Session(websocket, lambda session: self._sessions.give_back(pod, session))
                 websocket.start(session)
                 stream = await session.open(target.port, self._word_of(target))
@@ -252,6 +252,10 @@ class PortForward:
             self._trouble = str(error)
             log.warning("%s", error)
         return error
+
+
+def _pod_of(target: Target) -> Pod:
+    return target.namespace, target.pod, target.address
 
 
 def _reason(error: BaseException) -> str:

@@ -13,8 +13,8 @@ MOST = 128
 IDLE_LIMIT = 5.0
 """Seconds that one is kept. Each is a connection to the API server, and of the API server to the node."""
 
-Pod = tuple[str, str]
-"""Namespace and name."""
+Pod = tuple[str, str, str]
+"""Namespace, name and address: one that was made anew under its name is to be asked for anew, too."""
 
 
 class SessionPool:
