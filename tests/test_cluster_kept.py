@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from watch_soak import known, read_here, service, truth
 
 from resolverd import followed
-from resolverd.cluster import backoff, follow, keeping, kubeconfig, objects
+from resolverd.cluster import backoff, follow, keeping, kubeconfig, objects, scoping
 from resolverd.cluster.access import Access
 from resolverd.cluster.endpoints import Endpoint, Endpoints
 from resolverd.cluster.follow import Follower
@@ -291,6 +291,22 @@ async def test_what_was_not_followed_is_not_denied_after_a_restart(tmp_path: Pat
         await cluster.refuse()
         async with follower(cluster, tmp_path, "t") as one:
             assert (one.is_away, one.covered) == (True, frozenset({"shop"}))
+
+
+async def test_what_nobody_said_while_it_was_away_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the cluster's DNS service may be followed besides the namespaces that are named."""
+    monkeypatch.setattr(scoping, "PAUSE", 0.05)
+    async with DemoCluster() as cluster:
+        await leave(cluster, tmp_path)
+        await cluster.refuse()
+        async with follower(cluster, tmp_path, namespaces=("shop",)) as one:
+            await eventually(lambda: one.scope.namespaces == ("shop",))
+            assert not one.scope.follows_dns
+            await cluster.listen()
+            await eventually(lambda: one.scope.follows_dns and not one.is_away)
+            await eventually(lambda: ("kube-system", "kube-dns") in one.snapshot.services)
 
 
 async def test_a_clock_that_is_set_back_does_not_set_the_serial_back(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from watch_soak import known, read_here, service, truth
 
 from resolverd import followed
 from resolverd.cli.rbac import documents
-from resolverd.cluster import backoff, follow, kubeconfig, watch
+from resolverd.cluster import backoff, follow, kubeconfig, scoping, watch
 from resolverd.cluster.access import Access
 from resolverd.cluster.client import ApiClient, ApiError
 from resolverd.cluster.follow import Follower
@@ -168,7 +168,7 @@ async def test_rights_that_are_taken_or_given_while_it_runs_are_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "DOUBT", 0.2)
-    monkeypatch.setattr(follow, "RESCOPE_PAUSE", 0.3)
+    monkeypatch.setattr(scoping, "PAUSE", 0.3)
     monkeypatch.setattr(follow, "AWAY", 0.0)
     async with demo_side() as side:
         name, access = await side.user(EVERYTHING)
@@ -186,7 +186,7 @@ async def test_rights_that_are_taken_or_given_while_it_runs_are_noticed(
 async def test_names_that_may_be_followed_from_now_on_are_denied_only_when_they_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "RESCOPE_PAUSE", 0.3)
+    monkeypatch.setattr(scoping, "PAUSE", 0.3)
     monkeypatch.setattr(follow, "PACE", 0.0)
     covered: list[tuple[Covered, bool]] = []
 

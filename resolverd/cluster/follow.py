@@ -17,8 +17,8 @@ from resolverd.cluster.kubeconfig import Invoker, KubeContext
 from resolverd.cluster.login import Login
 from resolverd.cluster.objects import Namespace
 from resolverd.cluster.pods import PodWatch
-from resolverd.cluster.rights import Scope, find_scope, named_scope
-from resolverd.cluster.scoping import Covered, covered_by, described, in_both, reflectors_for
+from resolverd.cluster.rights import Scope
+from resolverd.cluster.scoping import Covered, Part, covered_by, hand_over, in_both, reflectors_for
 from resolverd.cluster.servers import ApiServers
 from resolverd.cluster.snapshot import Change, Key, Kind, Snapshot, Touched, differing, everything, fold
 from resolverd.cluster.watch import Reflector
@@ -33,8 +33,6 @@ GATHER = 0.1
 """Seconds in which changes are gathered while the first lists come in."""
 PACE = 0.02
 """Seconds from one batch to the next afterwards: a change alone is passed on at once, a storm costs little."""
-RESCOPE_PAUSE = 60.0
-"""Shortest time between two askings which part of the cluster may be followed, in seconds."""
 AWAY = 3.0
 """Seconds without the API server after which ``status`` says that it is away."""
 
@@ -61,7 +59,6 @@ class Follower:
     """Unix time, in seconds, when the API server last gave us anything, or the kept Snapshot is of; 0: never."""
     events: int = 0
     load: Load = field(default_factory=Load)
-    scope: Scope = field(default_factory=Scope)
     covered: Covered = None
     """What of ``scope`` has been listed: names in the rest of it are not known to be missing."""
     synced: asyncio.Event = field(default_factory=asyncio.Event)
@@ -71,6 +68,7 @@ class Follower:
     facts: Facts = field(init=False)
     servers: ApiServers = field(default_factory=ApiServers)
     pods: PodWatch = field(init=False)
+    _part: Part = field(init=False)
     _keeping: Keeping = field(init=False)
     _login: Login = field(init=False)
     _client: ApiClient | None = None
@@ -84,16 +82,13 @@ class Follower:
     """``covered`` as it was when ``on_change`` was last called."""
     _is_another: bool = False
     """Whether the next session is with another cluster."""
-    _rescope: bool = False
-    """Whether to ask which part of the cluster may be followed."""
-    _rescoped: float = 0.0
-    """When that was last asked for, on the monotonic clock; 0: never."""
     _reflectors: list[Reflector] = field(default_factory=list)
     _began: float = 0.0
     _silent_since: float = 0.0
     """On the monotonic clock; 0: the API server is there."""
 
     def __post_init__(self) -> None:
+        self._part = Part(self.settings.namespaces)
         self._keeping = Keeping(self.scratch, self.clock)
         self._login = Login(self.settings, self.who, self.scratch, self.clock)
         self.facts = Facts(self.settings)
@@ -102,6 +97,11 @@ class Follower:
     @property
     def context(self) -> KubeContext | None:
         return self._login.context
+
+    @property
+    def scope(self) -> Scope:
+        """Which part of the cluster is followed."""
+        return self._part.scope
 
     @property
     def is_away(self) -> bool:
@@ -150,7 +150,8 @@ class Follower:
             instead = "another cluster than before" if before.name == context.name else f"no longer {before.name}"
             self.context_note = f"the kubeconfig changed: following {where}, {instead}"
             log.warning("%s", self.context_note)
-            self._rescope, self._is_another = self.scope.is_partial, True
+            self._is_another = True
+            self._part.ask_again()
         await self.servers.settle(context.access)
         self.on_context(context)
         if is_another or self._client is None or not self._client.renew(context.access):
@@ -171,6 +172,7 @@ class Follower:
         """Run the reflectors until they need another session."""
         if self.context is None:
             raise RuntimeError("followed without a context")
+        own = self.context.namespace
         self._moved.clear()
         if self._is_another:
             self._begin_anew()
@@ -179,7 +181,7 @@ class Follower:
             tasks: list[asyncio.Task[None]] = []
             waiting = asyncio.create_task(self._moved.wait())
             try:
-                await self._settle_scope(client)
+                await self._settle_part(client, own)
                 tasks = [asyncio.create_task(reflector.run(client)) for reflector in self._reflectors]
                 self.pods.cover(self.scope.namespaces or ("",))
                 tasks.append(asyncio.create_task(self.pods.run(client)))
@@ -187,7 +189,7 @@ class Follower:
                 tasks += [
                     asyncio.create_task(self._until_answered(lambda: self.facts.ask(client))),
                     asyncio.create_task(self._until_answered(lambda: self.facts.ask_forwards(client, self.scope))),
-                    asyncio.create_task(self._look_for_rights(client)),
+                    asyncio.create_task(self._look_for_rights(client, own)),
                 ]
                 done, _ = await asyncio.wait([waiting, *following], return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -209,39 +211,22 @@ class Follower:
 
     # Which part of the cluster.
 
-    async def _settle_scope(self, client: ApiClient) -> None:
-        """Decide what is followed: all, until that is refused."""
+    async def _settle_part(self, client: ApiClient, own: str) -> None:
         try:
-            if self._rescope and self.context:
-                self.scope = await find_scope(client, self.context.namespace)
-                self._rescope, self._silent_since = False, 0.0
-                log.warning("%s", described(self.scope))
-            elif self.settings.namespaces and not self._reflectors:
-                self.scope = await named_scope(client, self.settings.namespaces)
-            elif self._reflectors:
-                return
+            is_new = await self._part.settle(client, own)
+            if is_new:
+                self._silent_since = 0.0
         except (ApiError, UnreachableError) as error:
-            self._rescope = False
             if isinstance(error, ApiError) and not self.snapshot.synced:
                 raise next(iter(self.trouble.values()), error) from error  # what was refused first says more
             log.warning("which rights there are: %s", error)
-            if self._reflectors:
-                return
-            self.scope = Scope(self.settings.namespaces or None, not self.settings.namespaces)
-        self._set_reflectors()
+            is_new = self._part.assume()
+        if is_new:
+            self._set_reflectors()
 
-    async def _look_for_rights(self, client: ApiClient) -> None:
-        """While it is a part that was found by asking, ask again and again: rights are given and taken."""
-        while self.scope.is_partial and not self.settings.namespaces and self.context:
-            await asyncio.sleep(RESCOPE_PAUSE)
-            try:
-                found = await find_scope(client, self.context.namespace)
-            except (ApiError, UnreachableError) as error:
-                log.debug("which rights there are: %s", error)
-                continue
-            if found != self.scope:
-                self._rescope = True
-                self._moved.set()
+    async def _look_for_rights(self, client: ApiClient, own: str) -> None:
+        if await self._part.outgrown(client, own):
+            self._moved.set()
 
     def _set_reflectors(self) -> None:
         """Reflectors for the scope, which know what there is of it; the rest of it is forgotten."""
@@ -249,21 +234,10 @@ class Follower:
             self._ended(reflector)
         self._reflectors = reflectors_for(self.scope, self)
         self.covered = in_both(self.covered, covered_by(self.scope))
-        for name in self.scope.namespaces or ():
-            self.put(Change(Kind.NAMESPACE, ("", name), Namespace(name)))
-        inside = set(self.scope.namespaces or ())
         # What those before put, and is not yet folded, has to be looked at as well: nobody would ever delete it.
         there = {(change.kind, change.key): change for change in everything(self.snapshot)} | self._pending
-        for (kind, key), change in there.items():
-            if change.object is None:
-                continue
-            for reflector in self._reflectors:
-                if kind is reflector.watched.kind and reflector.namespace in ("", key[0]):
-                    reflector.known[key] = None
-                    break
-            else:
-                if self.scope.is_partial and (kind is not Kind.NAMESPACE or key[1] not in inside):
-                    self.put(Change(kind, key, None))
+        for change in hand_over(self.scope, self._reflectors, there.values()):
+            self.put(change)
         self._wake.set()
 
     # The Snapshot.
@@ -361,18 +335,12 @@ class Follower:
             self._login.refused()
         if reflector.is_doubtful:
             return
-        if status == 403 and (self._rescope or self._may_rescope()):
-            self._rescope, self._rescoped = True, time.monotonic()
+        if status == 403 and self._part.refused():
             self._moved.set()
         elif not self.snapshot.synced and self._counts(reflector):
             waited = time.monotonic() - self._began
             if status in (401, 403, 404) or waited > FIRST_ANSWER:
                 raise error
-
-    def _may_rescope(self) -> bool:
-        """Whether a refusal leads to asking what we may do: not when the user said what, and not again and again."""
-        waited = not self._rescoped or time.monotonic() - self._rescoped > RESCOPE_PAUSE
-        return waited and not (self.settings.namespaces or self.scope.is_partial)
 
     def _ended(self, reflector: Reflector) -> None:
         """What failed of it is no trouble any more."""
