@@ -160,16 +160,25 @@ class Reconciler:
             await asyncio.sleep(FLUSH_PAUSE)
 
     async def _watch_disturbances(self) -> None:
+        told = ""
         while True:
-            async for reason in self.backend.disturbances():
-                log.info("the host's resolver: %s", reason)
-                await asyncio.sleep(SETTLE)
-                await self._look_and_tell()
-                if isinstance(reason, Returned):
-                    self._set_now()
-                else:
-                    self._wake.set()
+            try:
+                async for reason in self.backend.disturbances():
+                    await self._take_disturbance(reason)
+            except ResolverdError as error:  # what is disturbed meanwhile is found by looking now and then
+                if str(error) != told:
+                    log.warning("the host's resolver cannot be watched: %s", error)
+                told = str(error)
             await asyncio.sleep(RETRY_PAUSES[0])
+
+    async def _take_disturbance(self, reason: str) -> None:
+        log.info("the host's resolver: %s", reason)
+        await asyncio.sleep(SETTLE)
+        await self._look_and_tell()
+        if isinstance(reason, Returned):
+            self._set_now()
+        else:
+            self._wake.set()
 
     async def _look_forever(self) -> None:
         while True:

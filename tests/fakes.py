@@ -31,7 +31,7 @@ class FakeBackend:
     applied: list[HostDns] = field(default_factory=list)
     tried: list[HostDns] = field(default_factory=list)
     flushes: int = 0
-    _disturbed: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    _disturbed: asyncio.Queue[str | ResolverdError] = field(default_factory=asyncio.Queue)
 
     async def capabilities(self) -> Capabilities:
         return self.facts
@@ -57,10 +57,14 @@ class FakeBackend:
 
     async def disturbances(self) -> AsyncIterator[str]:
         while True:
-            yield await self._disturbed.get()
+            reason = await self._disturbed.get()
+            if isinstance(reason, ResolverdError):
+                raise reason
+            yield reason
 
     async def close(self) -> None:
         return
 
-    def disturb(self, reason: str) -> None:
+    def disturb(self, reason: str | ResolverdError) -> None:
+        """``disturbances`` yields, or raises, ``reason``."""
         self._disturbed.put_nowait(reason)

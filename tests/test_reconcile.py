@@ -106,6 +106,22 @@ async def test_a_disturbance_brings_another_look_and_everything_back() -> None:
         assert told == [backend.facts]
 
 
+async def test_what_keeps_us_from_watching_is_told_once_and_watching_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(reconcile, "RETRY_PAUSES", (0.01,))
+    backend = FakeBackend()
+    async with running(backend) as (reconciler, _):
+        reconciler.want(WANT)
+        await asyncio.wait_for(reconciler.in_force.wait(), 5)
+        for _ in range(2):
+            backend.disturb(HostError("/etc/resolver", "Input/output error"))
+        backend.now = HostDns()
+        backend.disturb("touched")
+        await eventually(lambda: backend.now == WANT)
+    assert caplog.text.count("cannot be watched: /etc/resolver: Input/output error") == 1
+
+
 async def test_what_nobody_tells_of_is_found_by_looking_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconcile, "LOOK_AGAIN", 0.05)
     backend = FakeBackend()
