@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 import pytest
 from dns_wire import AD, CD, COOKIE, RD, Row, opt, query
+from fakes import eventually
 from upstream_double import (
     PATIENT,
     a,
@@ -292,6 +293,25 @@ class TestFailures:
             await here.ask(query(NAME))
             here.configure(DnsConfig(upstreams=(after.server,)))
             assert addresses((await here.ask(query(NAME))).answer) == ["192.0.2.2"]
+
+    @pytest.mark.parametrize("rcode", [0, 3, 2])
+    async def test_what_those_before_are_still_asked_is_asked_of_new_upstreams_too(self, rcode: int) -> None:
+        late = asyncio.Event()
+
+        async def says(asked: bytes, tcp: bool) -> list[bytes]:
+            await late.wait()
+            return [reply_to(asked, *([a("192.0.2.66")] if rcode == 0 else []), rcode=rcode)]
+
+        async with upstream(says) as before, upstream(always(a())) as after, forwarding(before.server) as here:
+            first = asyncio.create_task(here.ask(query(NAME)))
+            await eventually(lambda: bool(before.asked))
+            here.configure(DnsConfig(upstreams=(after.server,), lookup_timeout=PATIENT))
+            assert addresses((await here.ask(query(NAME))).answer) == ["192.0.2.1"]
+            late.set()
+            assert (await first).rcode == (0 if rcode == 2 else rcode)
+            assert addresses((await here.ask(query(NAME))).answer) == ["192.0.2.1"]
+            here.forwarder.cache.clear()
+            assert addresses((await here.ask(query(NAME))).answer) == ["192.0.2.1"]
 
     async def test_closing_gives_up_what_is_under_way(self) -> None:
         async with upstream(silence) as mute, forwarding(mute.server) as here:

@@ -33,6 +33,8 @@ NOBODY = ExtendedError(22, "there is nobody to ask")
 
 
 Callback = Callable[[Outcome], None]
+Place = tuple[int, Key]
+"""A question, and after how many changes of the upstreams it came: nobody waits for those that were asked before."""
 
 
 @dataclass(slots=True)
@@ -62,8 +64,10 @@ class Forwarder:
     _upstreams: Sequence[Upstream] = ()
     _config: DnsConfig = field(default_factory=DnsConfig)
     _loops: set[str] = field(default_factory=set)
-    _flights: dict[Key, Flight] = field(default_factory=dict)
-    _waiting: dict[Key, list[Callback]] = field(default_factory=dict)
+    _changes: int = 0
+    """Of the upstreams."""
+    _flights: dict[Place, Flight] = field(default_factory=dict)
+    _waiting: dict[Place, list[Callback]] = field(default_factory=dict)
     _crowd: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -71,6 +75,7 @@ class Forwarder:
         """Ask by ``config`` from now on. Whom other upstreams' answers came from is no longer known: they go."""
         if (config.upstreams, config.mark) != (self._config.upstreams, self._config.mark):
             self._upstreams = tuple(DnsServer(server, config.mark) for server in config.upstreams)
+            self._changes += 1
             self._loops.clear()
             self.cache.clear()
             self.failures.clear()
@@ -79,19 +84,20 @@ class Forwarder:
     def ask(self, wanted: Wanted, callback: Callback) -> None:
         """Have ``callback`` called once: at once, or within the lookup timeout."""
         key, now = wanted.key, self.clock()
+        place = self._changes, key
         kept = self.cache.get(key, now)
         if kept is not None and (kept.is_fresh(now) or now < kept.ask_again):
             callback(self._from(kept, now))
         elif (failed := self.failures.get(key, now)) is not None:
             callback(self._failed(failed))
-        elif self._crowd >= MAX_WAITING or (key not in self._flights and len(self._flights) >= MAX_FLIGHTS):
+        elif self._crowd >= MAX_WAITING or (place not in self._flights and len(self._flights) >= MAX_FLIGHTS):
             callback(self._failed(Outcome(error=BUSY)))
-        elif key in self._flights:
-            self._wait(key, callback)
-            self._flights[key].probe()
+        elif place in self._flights:
+            self._wait(place, callback)
+            self._flights[place].probe()
         else:
-            self._wait(key, callback)
-            self._set_out(key, wanted)
+            self._wait(place, callback)
+            self._set_out(place, wanted)
 
     async def close(self) -> None:
         """Give up every question under way; nobody is told."""
@@ -99,44 +105,49 @@ class Forwarder:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _wait(self, key: Key, callback: Callback) -> None:
-        self._waiting.setdefault(key, []).append(callback)
+    def _wait(self, place: Place, callback: Callback) -> None:
+        self._waiting.setdefault(place, []).append(callback)
         self._crowd += 1
 
-    def _set_out(self, key: Key, wanted: Wanted) -> None:
+    def _set_out(self, place: Place, wanted: Wanted) -> None:
         upstreams = self._upstreams if wanted.elsewhere is Elsewhere.UPSTREAM else self.cluster
         flight = Flight(wanted.name, wanted.query(), wanted.tcp, upstreams, self.probes, self._loops)
         if not upstreams:
             flight.error = NOBODY
-        self._flights[key] = flight
-        task = asyncio.get_running_loop().create_task(self._fly(key, flight))
+        self._flights[place] = flight
+        task = asyncio.get_running_loop().create_task(self._fly(place, flight))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _fly(self, key: Key, flight: Flight) -> None:
+    async def _fly(self, place: Place, flight: Flight) -> None:
         try:
             await flight.run(self._config.lookup_timeout * SHARE)
         finally:
-            del self._flights[key]
-            callbacks = self._waiting.pop(key)
+            del self._flights[place]
+            callbacks = self._waiting.pop(place)
             self._crowd -= len(callbacks)
         self.counts.asked += 1
-        outcome = self._outcome(key, flight, self.clock())
+        outcome = self._outcome(place, flight, self.clock())
         for callback in callbacks:
             callback(outcome)
 
-    def _outcome(self, key: Key, flight: Flight, now: float) -> Outcome:
+    def _outcome(self, place: Place, flight: Flight, now: float) -> Outcome:
+        """What comes of ``flight``; kept for others, if it comes of the upstreams that are asked now."""
+        changes, key = place
+        is_current = changes == self._changes
         if flight.is_good and flight.reply is not None:
-            self._prefer(flight.answered)
-            self.cache.put(key, flight.reply, now)
-            self.failures.forget(key)
+            if is_current:
+                self._prefer(flight.answered)
+                self.cache.put(key, flight.reply, now)
+                self.failures.forget(key)
             return Outcome(flight.reply)
         kept = self.cache.get(key, now)
         if kept is not None:
             kept.ask_again = now + RECHECK
             return self._from(kept, now)
         failed = Outcome(flight.reply, error=flight.error)
-        self.failures.put(key, failed, now)
+        if is_current:
+            self.failures.put(key, failed, now)
         return self._failed(failed)
 
     def _prefer(self, answered: Upstream | None) -> None:
