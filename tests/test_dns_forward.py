@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from ipaddress import ip_address
 
@@ -10,6 +11,7 @@ import pytest
 from dns_wire import AD, CD, COOKIE, RD, Row, opt, query
 from fakes import eventually
 from upstream_double import (
+    GUARD,
     PATIENT,
     a,
     always,
@@ -345,6 +347,28 @@ class TestCrowds:
                     assert addresses(reply.answer) == ["192.0.2.1"]
                 assert len(other.questions()) == 1
                 assert not here.forwarder._crowd
+
+    async def test_who_asks_for_much_and_reads_nothing_loses_the_connection(self) -> None:
+        free, count = asyncio.Event(), 400
+
+        async def says(asked: bytes, tcp: bool) -> list[bytes]:
+            await free.wait()
+            return [reply_to(asked, record(None, 99, 60, b"x" * 60_000))]
+
+        async with upstream(says) as other, forwarding(other.server) as here:
+            reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+            asked = query(NAME, 99)
+            writer.write((struct.pack("!H", len(asked)) + asked) * count)
+            await eventually(lambda: here.forwarder._crowd == count)
+            free.set()
+            await eventually(lambda: not here.forwarder._crowd)
+            got = 0
+            with contextlib.suppress(ConnectionError):
+                while more := await asyncio.wait_for(reader.read(1 << 20), GUARD):
+                    got += len(more)
+            assert got < count * 60_000
+            writer.close()
+            assert (await here.ask_over_tcp(asked)).answer
 
     async def test_what_is_too_much_fails_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(forward, "MAX_FLIGHTS", 3)

@@ -27,6 +27,8 @@ TURN = 64
 """Queries of one connection answered before the others have a turn."""
 WRITE_LIMIT = 64 * 1024
 """Octets of replies waiting in a connection until no more of its queries are read."""
+MOST_UNSENT = 512 * 1024
+"""Octets of replies waiting in a connection after which it is dropped: others may answer what was asked before."""
 _LENGTH = struct.Struct("!H")
 
 
@@ -117,10 +119,14 @@ class TcpConnection(asyncio.Protocol):
 
     def _send(self, wire: bytes) -> None:
         self._held -= 1
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(_LENGTH.pack(len(wire)) + wire)
-            if self._is_ended:
-                self._schedule()
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._transport.write(_LENGTH.pack(len(wire)) + wire)
+        if self._is_blocked and self._transport.get_write_buffer_size() > MOST_UNSENT:
+            log.debug("a peer that asks and does not read: dropping the connection")
+            self.abort()
+        elif self._is_ended:
+            self._schedule()
 
     def _schedule(self) -> None:
         if not self._is_scheduled:
