@@ -94,6 +94,15 @@ def test_a_release_that_does_not_say_its_day_is_as_old_as_its_version(
         assert found.dated == day
 
 
+def test_a_day_that_is_none_is_not_believed(tmp_path: Path) -> None:
+    path = written(tmp_path, "x.dat", "2026-02-30", day="2021-05-06")
+    assert load(str(path)).source.dated == "2021-05-06"
+    path.with_suffix(".ABOUT").write_text("version: 2026-13-01\n")
+    found = newest([path])
+    assert found is not None
+    assert found.age(date(2021, 5, 8)) == 2
+
+
 def test_how_old_a_list_is_is_shown() -> None:
     found = ListFile(Path("/list.dat"), "2026-10-22")
     assert found.to_json(date(2026, 11, 21)) == {"path": "/list.dat", "dated": "2026-10-22", "days": 30}

@@ -121,13 +121,20 @@ def _day(path: Path) -> str:
     pip gives a file the time of its installation, so that comes last; dpkg keeps the time of its making.
     """
     with path.open(encoding="utf-8") as file:
-        said = _VERSION.search(file.read(_HEAD))
-    if said:
-        return said[1]
+        said = _said(_VERSION, file.read(_HEAD))
     about = path.with_suffix(".ABOUT")
-    if about.is_file() and (said := _ABOUT.search(about.read_text(encoding="utf-8"))):
-        return said[1]
-    return _release_day(path) or datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
+    if not said and about.is_file():
+        said = _said(_ABOUT, about.read_text(encoding="utf-8"))
+    return said or _release_day(path) or datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
+
+
+def _said(pattern: re.Pattern[str], text: str) -> str:
+    """The day that ``text`` says; empty when it says none, or one that there never was."""
+    found = pattern.search(text)
+    try:
+        return date.fromisoformat(found[1]).isoformat() if found else ""
+    except ValueError:
+        return ""
 
 
 def _release_day(path: Path) -> str:
