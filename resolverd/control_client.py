@@ -12,10 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from resolverd.errors import NoPermissionError, NotRunningError, ResolverdError, UsageError
-from resolverd.state import SOCKET
+from resolverd.state import LOCK, SOCKET
 
 TIMEOUT = 5.0
 """Seconds for one request."""
+
+
+class SilentError(ResolverdError):
+    """The daemon is there and does not answer: it hangs, or its machine has much to do."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            pid = (folder / LOCK).read_text().strip()
+        except OSError:
+            pid = ""
+        fix = f"wait, or kill -9 {pid} and then resolverd down" if pid.isdecimal() else "wait, or see its log"
+        super().__init__("daemon", f"process {pid or '?'} does not answer within {TIMEOUT:g} s", fix)
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -32,7 +44,7 @@ class _UnixConnection(http.client.HTTPConnection):
 def request(folder: Path, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """One request to the daemon whose state directory is ``folder``.
 
-    Raises NotRunningError, NoPermissionError, and what the daemon itself refuses as UsageError.
+    Raises NotRunningError, NoPermissionError, SilentError, and what the daemon itself refuses as UsageError.
     """
     with _asking(folder) as connection:
         connection.request(method, path, None if body is None else json.dumps(body))
@@ -76,6 +88,8 @@ def _asking(folder: Path) -> Iterator[_UnixConnection]:
         raise NotRunningError(
             "not running", f"nothing listens on {folder / SOCKET}", "start it with resolverd up"
         ) from error
+    except TimeoutError as error:
+        raise SilentError(folder) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ResolverdError("control socket", f"no proper answer: {error}", "see the daemon's log") from error
     finally:

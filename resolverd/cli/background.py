@@ -137,7 +137,7 @@ def _prove(folder: Path, steps: Steps, deadline: float, check: Callable[[], None
 
 def _remedy(folder: Path) -> str:
     """What to do when no connection can be made."""
-    with contextlib.suppress(NotRunningError):
+    with contextlib.suppress(NotRunningError, control_client.SilentError):
         state = str(control_client.request(folder, "GET", "/status")["tunnel"]["state"])
         if state != "ready":
             return one_line(state)
@@ -158,7 +158,7 @@ def _wait_healthy(folder: Path, steps: Steps, deadline: float, alive: Callable[[
     steps.waiting(f"waiting for {failing}")
     while time.monotonic() < deadline:
         alive()
-        with contextlib.suppress(NotRunningError):
+        with contextlib.suppress(NotRunningError, control_client.SilentError):
             document = control_client.request(folder, "GET", "/status")
             if document["state"] == "healthy":
                 return document
