@@ -96,9 +96,8 @@ def document(parts: Parts) -> dict[str, Any]:
 
 
 def _state(parts: Parts) -> str:
-    if parts.host.withdrawn:
-        return "withdrawn"
-    return "healthy" if all(check.ok for check in parts.checks) else "degraded"
+    is_healthy = not parts.host.withdrawn and all(check.ok for check in parts.checks)
+    return "healthy" if is_healthy else "degraded"
 
 
 def _moment(seconds: float) -> str:

@@ -58,7 +58,7 @@ async def test_a_plan_that_breaks_public_names_is_taken_back(internet: Path, lap
     assert (await shell(PUBLIC)).code == 0
     document = await status()
     os.kill(worker, signal.SIGCONT)
-    assert document["state"] == "withdrawn"
+    assert document["state"] == "degraded"
     assert document["host"]["withdrawn"]["domains"] == ["com"]
     (check,) = [check for check in document["checks"] if check["id"] == "withdrawal"]
     assert not check["ok"]

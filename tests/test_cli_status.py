@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from resolverd import __version__
 from resolverd.cli import show
+from resolverd.errors import NotRunningError
 
 WITHHELD = {"name": "rs", "kind": "namespace", "reason": "icann-tld", "detail": "public names end in .rs"}
 DOCUMENT: dict[str, Any] = {
@@ -59,6 +65,23 @@ def test_it_says_what_matters_in_few_words(monkeypatch: pytest.MonkeyPatch) -> N
     assert "Suffixes   …/publicsuffixlist/l.dat of 2026-01-01, 1 day old\n" in text
     assert "✗ cluster: word" in text
     assert text.endswith("(do this)")
+
+
+def test_that_everything_was_taken_back_is_said_first() -> None:
+    taken_back = {**DOCUMENT, "host": {**DOCUMENT["host"], "withdrawn": {"name": "example.com"}}}
+    assert next(show._table(taken_back, colour=False)).startswith("resolverd 1.0 is withdrawn, up for ")
+    assert next(show._table(DOCUMENT, colour=False)).startswith("resolverd 1.0 is degraded, up for ")
+
+
+@pytest.mark.parametrize(
+    ("output", "read"), [("json", json.loads), ("yaml", yaml.safe_load), ("table", lambda text: text or None)]
+)
+def test_without_a_daemon_scripts_are_told_its_state_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str, read: Callable[[str], Any]
+) -> None:
+    with pytest.raises(NotRunningError):
+        show.show_status(str(tmp_path), output)
+    assert read(capsys.readouterr().out) == (None if output == "table" else {"state": "down", "version": __version__})
 
 
 def test_a_long_list_of_domains_says_what_is_not_shown() -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from resolverd import control_client
+from resolverd import __version__, control_client
 from resolverd.cli.background import chosen_folder
 from resolverd.cli.layout import columns, row, wrapped
 from resolverd.cli.observe import size
 from resolverd.cli.progress import DIM, GREEN, PLAIN, RED, coloured
-from resolverd.errors import ExitCode, UsageError, one_line
+from resolverd.errors import ExitCode, NotRunningError, UsageError, one_line
 from resolverd.options import split_endpoint
 
 MOST_DOMAINS = 40
@@ -26,7 +26,17 @@ MOST_WITHHELD = 10
 
 def show_status(state_dir: str, output: str) -> int:
     """Print what is in force; the exit code of the contract."""
-    document = control_client.request(chosen_folder(state_dir), "GET", "/status")
+    try:
+        document = control_client.request(chosen_folder(state_dir), "GET", "/status")
+    except NotRunningError:
+        if output != "table":
+            _print({"state": "down", "version": __version__}, output)
+        raise
+    _print(document, output)
+    return ExitCode.OK if document["state"] == "healthy" else ExitCode.DEGRADED
+
+
+def _print(document: dict[str, Any], output: str) -> None:
     if output == "json":
         click.echo(json.dumps(document, indent=2))
     elif output == "yaml":
@@ -35,7 +45,6 @@ def show_status(state_dir: str, output: str) -> int:
         click.echo(yaml.safe_dump(document, sort_keys=False), nl=False)
     else:
         click.echo("\n".join(_table(document, coloured(sys.stdout))))
-    return ExitCode.OK if document["state"] == "healthy" else ExitCode.DEGRADED
 
 
 def show_answer(state_dir: str, server: str, name: str, kind: str) -> int:
@@ -63,7 +72,8 @@ def _table(document: dict[str, Any], colour: bool) -> Iterator[str]:
     """The status document for people: short, aligned, as wide as the terminal but readable at 80 columns."""
     healthy = document["state"] == "healthy"
     paint = GREEN if healthy else RED
-    shown = f"{paint}{document['state']}{PLAIN}" if colour else document["state"]
+    state = "withdrawn" if document["host"].get("withdrawn") else document["state"]
+    shown = f"{paint}{state}{PLAIN}" if colour else state
     yield f"resolverd {document['version']} is {shown}, up for {_age(document['since'])}"
     yield ""
     yield from _host(document["host"])
