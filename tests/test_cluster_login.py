@@ -179,6 +179,39 @@ async def test_client_certificates_and_another_authority(tmp_path: Path) -> None
             assert caught.value.is_certificate
 
 
+@pytest.mark.parametrize("authority", [b"-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----", "né".encode()])
+async def test_a_certificate_that_cannot_be_used_is_trouble_and_what_was_there_stays(
+    tmp_path: Path, authority: bytes
+) -> None:
+    async with DemoCluster() as cluster, following(write(tmp_path / "k", cluster, {})) as one:
+        before, url = one.context, cluster.server.replace("http", "https")
+        more = {"certificate-authority-data": base64.b64encode(authority).decode()}
+        write(tmp_path / "k", cluster, {}, url, **more)
+        one.kubeconfig_changed()
+        await eventually(lambda: "credentials" in one.trouble)
+        assert "bad certificate" in one.trouble["credentials"].why
+        assert one.context is before
+        cluster.create(service("fresh"))
+        await eventually(lambda: ("shop", "fresh") in one.snapshot.services)
+
+
+async def test_a_system_that_starts_no_more_processes_is_trouble_and_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with DemoCluster() as cluster, following(write(tmp_path / "k", cluster, {})) as one:
+
+        async def full(*_: object, **__: object) -> None:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "create_subprocess_exec", full)
+            one.kubeconfig_changed()
+            await eventually(lambda: "credentials" in one.trouble)
+        assert "temporarily" in one.trouble["credentials"].why
+        one.kubeconfig_changed()
+        await eventually(lambda: not one.trouble)
+
+
 async def test_in_a_pod_the_service_account_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "HOME": str(tmp_path)}
     assert kubeconfig.in_cluster("", environment)

@@ -46,10 +46,12 @@ def shown(url: str) -> str:
 def tls_context(access: Access) -> ssl.SSLContext | bool:
     """The TLS side of ``access``, HTTP/1.1 only: an upgrade to websockets fails over HTTP/2.
 
-    Returns True for plain http, as aiohttp wants it. ssl.SSLError on certificates that cannot be used.
+    Returns True for plain http, as aiohttp wants it. ssl.SSLError or ValueError on certificates that cannot be used.
     """
     if not access.server.startswith("https:"):
         return True
+    if not access.ca_pem.isascii():
+        raise ValueError("the authority's certificate is no PEM")
     context = ssl.create_default_context(cadata=access.ca_pem or None)
     context.set_alpn_protocols(["http/1.1"])
     if not access.verify:

@@ -124,15 +124,19 @@ def _scratch(parent: Path, who: Invoker | None) -> Iterator[str]:
 async def _ask(arguments: list[str], named: str) -> dict[str, Any]:
     import asyncio  # of those who import this module, `resolverd status` never comes here, and has no time to lose
 
-    process = await asyncio.create_subprocess_exec(
-        *PYTHON,
-        "resolverd.cluster.credentials",
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *PYTHON,
+            "resolverd.cluster.credentials",
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        why = f"the process that reads it cannot be started: {error.strerror}"
+        raise ClusterError(f"kubeconfig {named}", why) from error
     try:
         output, complaint = await asyncio.wait_for(process.communicate(), PLUGIN_DEADLINE)
     except TimeoutError:

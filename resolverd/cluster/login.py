@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resolverd.cluster import kubeconfig
+from resolverd.cluster.access import Access
+from resolverd.cluster.client import ApiClient
 from resolverd.cluster.kubeconfig import Invoker, KubeContext
 from resolverd.errors import ResolverdError
 from resolverd.settings import ClusterSettings
@@ -55,7 +57,9 @@ class Login:
         self._wanted.clear()
         self._renewed = time.monotonic()
         try:
-            self.context = await kubeconfig.load(self.settings.kubeconfig, self._pinned(), self.scratch, self.who)
+            found = await kubeconfig.load(self.settings.kubeconfig, self._pinned(), self.scratch, self.who)
+            await _check(found.access)
+            self.context = found
         except ResolverdError as error:
             self.error = error
             raise
@@ -91,6 +95,12 @@ class Login:
         self._fruitless = min(self._fruitless + 1, 10)
         await _happens(self._changed, max(0.0, self._renewed + pause - time.monotonic()))
         await asyncio.sleep(max(0.0, self._renewed + CHANGE_PAUSE - time.monotonic()))
+
+
+async def _check(access: Access) -> None:
+    """Raises ClusterError when its certificates or its address cannot be used at all."""
+    async with ApiClient(access):
+        return
 
 
 async def _happens(event: asyncio.Event, longest: float | None) -> None:
