@@ -213,3 +213,18 @@ async def test_a_slice_that_goes_to_a_service_nobody_uses_is_forgotten() -> None
         await made.settle()
         assert made.known.is_alive(ADDRESSES[0]) is False
         assert not made.known._now.snapshot.slices
+
+
+async def test_what_is_said_of_an_address_that_is_not_followed_any_more_is_not_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would go on being used, and nobody would say when it changes."""
+    monkeypatch.setattr(module, "MOST", 1)
+    async with scene() as made:
+        made.dns.learn()
+        await made.settle()
+        made.known.use(ADDRESSES[:1])
+        await asyncio.sleep(0)
+        made.known.use(ADDRESSES[1:2])
+        await made.settle()
+        assert made.known._now.known == {ADDRESSES[1]}

@@ -43,7 +43,6 @@ class _Said:
         for changes in (gone, news.changes):
             self.snapshot, touched = fold(self.snapshot, changes)
             self.index.fold(self.snapshot, touched)
-        self.known.update(news.addresses)
 
     def _everything_of(self, key: Key) -> Iterable[Change]:
         yield Change(Kind.SERVICE, key, None)
@@ -80,7 +79,9 @@ class Known:
 
     def _take(self, news: Behind) -> None:
         """The DNS process says something."""
-        (self._next or self._now).take(news)
+        said = self._next or self._now
+        said.take(news)
+        said.known.update(address for address in news.addresses if address in self._used)
         self._adopt()
 
     def use(self, addresses: Iterable[Address]) -> None:
