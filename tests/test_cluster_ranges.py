@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from resolverd.cluster import ranges
 from resolverd.cluster.client import ApiClient, ApiError, Json
 from resolverd.cluster.endpoints import Endpoint, Endpoints
 from resolverd.cluster.objects import ClusterObject, EndpointSlice, Service
@@ -46,6 +47,12 @@ def test_what_the_cluster_told_is_not_said_twice() -> None:
 def test_other_people_s_addresses_never_make_a_range(address: str) -> None:
     assert seen(pod(address)) == []
     assert seen(service(address)) == []
+
+
+def test_nobody_can_make_as_many_as_they_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "MOST", 2)
+    many = service(*(f"fd00::{number:x}:0:1" for number in range(9)), "10.1.2.3", "10.1.3.4")
+    assert len(seen(many)) == 2
 
 
 def test_an_endpoint_that_is_no_pod_never_makes_a_range() -> None:

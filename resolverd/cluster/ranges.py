@@ -28,6 +28,9 @@ WIDEST = {4: 8, 6: 32}
 BLOCK = {4: 24, 6: 112}
 """Prefix length of the block around an address seen: at the border of a reverse zone, and no larger than needed."""
 
+MOST = 16384
+"""Blocks that are kept: addresses are other people's data, and a cluster of 10,000 nodes has fewer."""
+
 
 async def discover(client: ApiClient) -> dict[Network, str]:
     """Ranges of services and pods, and who names each; without those we may not read.
@@ -73,7 +76,7 @@ class Seen:
                 if start in self._texts:
                     continue
                 address = address_of(text)
-                if address is not None and _is_private(address):
+                if address is not None and _is_private(address) and len(self._blocks) < MOST:
                     self._blocks.add(ip_network((address, BLOCK[address.version]), strict=False))
                     if address.version == 4:
                         self._texts.add(start)
