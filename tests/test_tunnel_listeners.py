@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import socket
 from collections.abc import AsyncIterator
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from fakes import eventually
@@ -15,6 +16,7 @@ from test_tunnel_gate import LoopbackNamespace
 
 from resolverd_tunnel import listeners as listening
 from resolverd_tunnel.inside import Inside
+from resolverd_tunnel.kernel_silence import keep_alive
 from resolverd_tunnel.listeners import Listeners
 
 
@@ -68,6 +70,27 @@ async def test_without_a_descriptor_left_it_waits_and_says_so_once(
     assert len(caplog.records) == 1
     assert "Too many open files" in caplog.text
     await eventually(lambda: len(accepted) == 2)
+    listeners.close()
+    for one in (*clients, *accepted):
+        one.close()
+
+
+def macos(self: socket.socket, level: int, option: int, *value: Any) -> None:
+    """``setsockopt`` of a connection that the client has reset already."""
+    if level == socket.IPPROTO_TCP or option == socket.SO_KEEPALIVE:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+async def test_a_client_that_has_reset_its_connection_keeps_nobody_from_his(monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted: list[socket.socket] = []
+    listeners = Listeners(cast(Inside, LoopbackNamespace()), accepted.append)
+    listeners.ensure(socket.AF_INET, 80)
+    (listener,) = listeners._open.values()
+    clients = [socket.create_connection(listener.getsockname()) for _ in range(2)]
+    monkeypatch.setattr(socket.socket, "setsockopt", macos)
+    listeners._accept(listener)
+    assert len(accepted) == 2, "the first, which whoever carries it finds broken, and the second"
+    keep_alive(accepted[0])
     listeners.close()
     for one in (*clients, *accepted):
         one.close()

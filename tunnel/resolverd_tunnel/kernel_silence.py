@@ -6,9 +6,12 @@ to a program that is stopped in a debugger.
 
 from __future__ import annotations
 
+import logging
 import socket
 import struct
 from typing import NamedTuple
+
+log = logging.getLogger(__name__)
 
 _UNACKNOWLEDGED_AT, _LAST_DATA_AT = 24, 52
 """Where ``tcpi_unacked`` and ``tcpi_last_data_recv`` are in ``struct tcp_info``; ``tcpi_last_ack_recv`` follows."""
@@ -43,9 +46,11 @@ def silence_of(connection: socket.socket) -> Silence | None:
 
 def keep_alive(connection: socket.socket) -> None:
     """Have the kernel ask, while nothing is carried, whether the other end is still there; without TCP_USER_TIMEOUT."""
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE:
-        if hasattr(socket, name):
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    options = (("TCP_USER_TIMEOUT", 0), *_KEEPALIVE)
+    try:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in options:
+            if hasattr(socket, name):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    except OSError as error:  # macOS refuses once the other end has reset it, which whoever reads it finds out
+        log.debug("keep-alive: %s", error)

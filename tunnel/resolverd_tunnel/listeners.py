@@ -71,7 +71,10 @@ class Listeners:
                 return
             self._failure = ""
             client.setblocking(False)
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError as error:  # macOS refuses once the client has reset it, which whoever carries it finds out
+                log.debug("a connection that was just accepted: %s", error)
             self._on_accept(client)
 
     def _rest(self, listener: socket.socket, error: OSError) -> None:
