@@ -51,7 +51,7 @@ class Controlled(Protocol):
     def stop(self) -> None:
         """Put the host back and end."""
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
         """Read the configuration anew. Raises UsageError and keeps the old one when it is bad."""
 
 
@@ -68,8 +68,8 @@ async def serve(path: Path, daemon: Controlled) -> AsyncIterator[None]:
             web.get("/connections", _connections(daemon)),
             web.get("/tail", _tail(daemon)),
             web.put("/loglevel", _set_level(daemon)),
-            web.post("/stop", _do(daemon.stop)),
-            web.post("/reload", _do(daemon.reload)),
+            web.post("/stop", _stop(daemon)),
+            web.post("/reload", _reload(daemon)),
         ]
     )
     async with _serving(application, lambda runner: web.SockSite(runner, bound)):
@@ -224,10 +224,18 @@ def _set_level(daemon: Controlled) -> Callable[[web.Request], Any]:
     return handle
 
 
-def _do(action: Callable[[], None]) -> Callable[[web.Request], Any]:
+def _stop(daemon: Controlled) -> Callable[[web.Request], Any]:
+    async def handle(_: web.Request) -> web.Response:
+        daemon.stop()
+        return web.json_response({})
+
+    return handle
+
+
+def _reload(daemon: Controlled) -> Callable[[web.Request], Any]:
     async def handle(_: web.Request) -> web.Response:
         try:
-            action()
+            await daemon.reload()
         except ResolverdError as error:
             return web.json_response({"error": [error.what, error.why, error.fix]}, status=400)
         return web.json_response({})

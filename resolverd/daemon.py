@@ -78,6 +78,8 @@ class Daemon:
         """Ranges, domain, and whether it is looked for, as the plan last had them."""
         self._plans = 0
         """How many there have been."""
+        self._hung_up = asyncio.Event()
+        """SIGHUP has come."""
         self._outgrown = asyncio.Event()
         """The cluster has what the plan does not have."""
         self._covered: Covered = None
@@ -103,7 +105,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up.set)
         try:
             await self._reconciler.look()
             async with asyncio.TaskGroup() as tasks:
@@ -187,12 +189,15 @@ class Daemon:
     def stop(self) -> None:
         self.stopping.set()
 
-    def reload(self) -> None:
-        self._reloading.reload()
+    async def reload(self) -> None:
+        await self._reloading.reload()
 
-    def _reload_on_signal(self) -> None:
-        with self._manager.reloading():
-            self._reloading.reload_quietly()
+    async def _reload_on_signals(self) -> None:
+        while True:
+            await self._hung_up.wait()
+            self._hung_up.clear()
+            with self._manager.reloading():
+                await self._reloading.reload_quietly()
 
     def _take(self, settings: Settings) -> None:
         self._settings = settings
@@ -207,6 +212,7 @@ class Daemon:
         yield self._dns.run()
         yield self._reconciler.run()
         yield self._reloading.run()
+        yield self._reload_on_signals()
         yield self._lookout.run()
         yield self._follow_server()
         yield self._keep_planned()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,7 @@ class Reloading:
         take: Callable[[Settings], None],
         kubeconfig_changed: Callable[[], None],
     ) -> None:
+        """``read`` is called in a thread."""
         self.settings = loaded.settings
         self.origins = dict(loaded.origins)
         """Where the settings in force come from, as :class:`resolverd.config.Loaded` has them."""
@@ -49,6 +51,7 @@ class Reloading:
         self._mistake: ResolverdError | None = None
         self._waiting: tuple[str, ...] = ()
         self._watch = Watch(loaded.files, self._on_change)
+        self._reading = asyncio.Lock()
 
     @property
     def waiting(self) -> tuple[str, ...]:
@@ -59,14 +62,18 @@ class Reloading:
         """Watch the files until cancelled."""
         await self._watch.run()
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
         """Read the settings and take them. Raises ResolverdError; then the old ones stay in force."""
-        try:
-            loaded = self._read()
-        except ResolverdError as error:
-            self._mistake = error
-            raise
-        self._mistake = None
+        async with self._reading:
+            try:
+                loaded = await asyncio.to_thread(self._read)  # a large kubeconfig takes half a second
+            except ResolverdError as error:
+                self._mistake = error
+                raise
+            self._mistake = None
+            self._adopt(loaded)
+
+    def _adopt(self, loaded: Loaded) -> None:
         self._watch.follow(dict.fromkeys((*loaded.files, *self._kubeconfigs)))
         taken, waiting = merge(self.settings, loaded.settings)
         old = {name: origin for name, origin in self.origins.items() if name.partition("[")[0] in waiting}
@@ -81,10 +88,10 @@ class Reloading:
             self.settings = taken
             self._take(taken)
 
-    def reload_quietly(self) -> None:
+    async def reload_quietly(self) -> None:
         """The same; a mistake is logged."""
         try:
-            self.reload()
+            await self.reload()
         except ResolverdError as error:
             log.error("reload: %s; the old settings stay in force", error)
 
@@ -96,8 +103,8 @@ class Reloading:
         waiting = f", but for {', '.join(self._waiting)}: restart for those" if self._waiting else ""
         return Check("config", True, f"in force{waiting}")
 
-    def _on_change(self, files: frozenset[Path]) -> None:
+    async def _on_change(self, files: frozenset[Path]) -> None:
         log.debug("changed: %s", ", ".join(map(str, sorted(files))))
-        self.reload_quietly()
+        await self.reload_quietly()
         if files & set(self._kubeconfigs):
             self._kubeconfig_changed()

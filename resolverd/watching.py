@@ -13,7 +13,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from watchdog import events
@@ -47,12 +47,12 @@ Stamp = tuple[int, ...] | None
 
 
 class Watch:
-    """Tells ``changed`` which of the files have changed, for as long as ``run`` runs."""
+    """Tells ``changed`` which of the files have changed, for as long as ``run`` runs; again only when it is done."""
 
     def __init__(
         self,
         files: Iterable[Path],
-        changed: Callable[[frozenset[Path]], None],
+        changed: Callable[[frozenset[Path]], Awaitable[None]],
         make_observer: Callable[[], BaseObserver] = Observer,
     ) -> None:
         self._files = tuple(files)
@@ -82,7 +82,7 @@ class Watch:
                 before, self._seen = self._seen, _stamps(self._files)
                 different = frozenset(path for path in self._files if self._seen[path] != before.get(path))
                 if different:
-                    self._changed(different)
+                    await self._changed(different)
                 else:
                     await self._pause()
         finally:

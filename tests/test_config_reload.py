@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -163,11 +164,34 @@ async def test_what_waits_for_a_restart_keeps_its_origin(tmp_path: Path) -> None
     file.write_text("tunnel: {device: one0}\ndns: {ttl: 7}\n")
     reloading = Reloading(read(), read, lambda _: None, lambda: None)
     file.write_text("\n\ndns: {ttl: 8}\ntunnel: {device: two0}\n")
-    reloading.reload()
+    await reloading.reload()
     assert (reloading.settings.tunnel.device, reloading.settings.dns.ttl) == ("one0", 8)
     assert reloading.waiting == ("tunnel.device",)
     assert reloading.origins["tunnel.device"] == f"{file}:1:18"
     assert reloading.origins["dns.ttl"] == f"{file}:3:12"
+
+
+async def test_nothing_waits_while_a_long_file_is_read_and_what_is_written_last_counts(tmp_path: Path) -> None:
+    file, go_on, reads = tmp_path / "config.yaml", threading.Event(), list[int]()
+
+    def read() -> Loaded:
+        loaded = config.load(str(file), {}, {"HOME": str(tmp_path)})
+        reads.append(loaded.settings.dns.ttl)
+        assert go_on.wait(10), "the loop waits for the file, and so nobody says that it was read"
+        return loaded
+
+    file.write_text("dns: {ttl: 7}\n")
+    reloading = Reloading(config.load(str(file), {}, {"HOME": str(tmp_path)}), read, lambda _: None, lambda: None)
+    file.write_text("dns: {ttl: 8}\n")
+    first = asyncio.create_task(reloading.reload())
+    await eventually(lambda: reads == [8])
+    file.write_text("dns: {ttl: 9}\n")
+    second = asyncio.create_task(reloading.reload())
+    await asyncio.sleep(0.05)
+    assert reads == [8], "one after the other"
+    go_on.set()
+    await asyncio.gather(first, second)
+    assert (reads, reloading.settings.dns.ttl) == ([8, 9], 9)
 
 
 async def test_a_kubeconfig_that_the_file_names_anew_is_watched_for_its_extension(tmp_path: Path) -> None:

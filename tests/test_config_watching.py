@@ -37,7 +37,7 @@ class Told:
         self.times: list[tuple[frozenset[Path], list[str | None]]] = []
         self.watch = Watch(files, self._changed, observer)
 
-    def _changed(self, changed: frozenset[Path]) -> None:
+    async def _changed(self, changed: frozenset[Path]) -> None:
         self.times.append((changed, [file.read_text() if file.exists() else None for file in self.files]))
 
     @property

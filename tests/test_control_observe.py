@@ -202,7 +202,7 @@ class Quiet:
     def stop(self) -> None:
         """Nothing runs."""
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
         """Nothing is read."""
 
 
