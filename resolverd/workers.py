@@ -21,6 +21,8 @@ PART = 250
 """Objects and endpoints in one message: it is read in about a millisecond, during which nothing is answered."""
 STOP_DEADLINE = 5.0
 """Seconds a worker may take to stop by itself."""
+MOST_TURNS = 8
+"""Turns that an outbox keeps apart; a worker that takes longer is told things out of order."""
 RESTART_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Seconds before each restart in a row; the last one again and again."""
 
@@ -29,14 +31,19 @@ RESTART_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
 class Outbox:
     """What a worker has not been told yet: the newest value of each type, and the newest Change of each object.
 
-    A slow worker costs memory for each object once, not for each event.
+    A slow worker costs memory for each object once, not for each event; or a few times, where what changed and how to
+    answer were told in turns: names may be denied before or after a change, and the order says which.
     """
 
     values: dict[type, Any] = field(default_factory=dict)
     changes: dict[tuple[Kind, Key], Change] = field(default_factory=dict)
+    before: list[list[Any]] = field(default_factory=list)
+    """Earlier turns, which nothing that came later may overtake."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, value: Any) -> None:
+        if self._would_overtake(value) and len(self.before) < MOST_TURNS:
+            self.before.append(self._turn())
         if isinstance(value, Feed):
             self.changes.update({(change.kind, change.key): change for change in value.changes})
         self.values[type(value)] = value
@@ -46,15 +53,26 @@ class Outbox:
         """Everything there is to tell; waits until there is something."""
         await self.wake.wait()
         self.wake.clear()
+        turns, self.before = [*self.before, self._turn()], []
+        return [value for turn in turns for value in turn]
+
+    def clear(self) -> None:
+        self.before.clear()
+        self.values.clear()
+        self.changes.clear()
+
+    def _would_overtake(self, value: Any) -> bool:
+        """Whether ``value`` would take a place before a Feed, or a Feed one before anything else, that came earlier."""
+        kinds = list(self.values)
+        later = kinds[kinds.index(type(value)) + 1 :] if type(value) in kinds else []
+        return bool(later) if isinstance(value, Feed) else Feed in later
+
+    def _turn(self) -> list[Any]:
         taken, self.values = self.values, {}
         changes, self.changes = tuple(self.changes.values()), {}
         if (feed := taken.get(Feed)) is not None:
             taken[Feed] = Feed(changes, feed.synced, feed.serial)
         return list(taken.values())
-
-    def clear(self) -> None:
-        self.values.clear()
-        self.changes.clear()
 
 
 @dataclass(slots=True, eq=False)

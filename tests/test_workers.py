@@ -20,7 +20,7 @@ from resolverd.cluster.objects import Namespace
 from resolverd.cluster.snapshot import Change, Kind
 from resolverd.errors import HostError
 from resolverd.feed import Feed, Report
-from resolverd.workers import Outbox, Worker
+from resolverd.workers import MOST_TURNS, Outbox, Worker
 
 
 def change(name: str, *, gone: bool = False) -> Change:
@@ -153,6 +153,23 @@ async def test_a_worker_that_gives_up_says_why_and_is_not_started_again(monkeypa
     worker = Worker("double", "worker_double", {}, lambda: ["give up"], lambda _: None)
     with pytest.raises(HostError, match="cannot go on"):
         await asyncio.wait_for(worker.run(), 20)
+
+
+async def test_in_the_outbox_nothing_overtakes_what_was_told_before() -> None:
+    """What is followed no more must not be denied, which is told first, nor what is not yet followed."""
+    outbox = Outbox()
+    added, removed = Feed((change("a"),), True, 1), Feed((change("a", gone=True),), True, 2)
+    for value in (added, "narrow", removed, "wide", "wider"):
+        outbox.put(value)
+    assert await outbox.take() == [added, "narrow", removed, "wider"]
+    for value in ("wide", removed, "narrow", added):
+        outbox.put(value)
+    assert await outbox.take() == ["wide", removed, "narrow", added]
+    for number in range(100):
+        outbox.put(added)
+        outbox.put(number)
+    taken = await outbox.take()
+    assert (len(taken), taken[-1]) == (2 * MOST_TURNS + 2, 99)
 
 
 async def test_the_outbox_keeps_the_newest_of_each() -> None:
