@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from resolverd.cli.doctor import table
 from resolverd.doctor.facts import (
     ClusterFacts,
     ConfigFacts,
@@ -322,3 +323,19 @@ def test_the_page_names_every_check() -> None:
     section = page.split("## `resolverd doctor`", 1)[1].split("\n## ", 1)[0]
     named = re.findall(r"`([a-z0-9-]+)`", "\n".join(row.split("|")[1] for row in re.findall(r"(?m)^\| .*$", section)))
     assert sorted(named) == sorted(one.id for one in CHECKS)
+
+
+@pytest.mark.parametrize("columns", [80, 100, 140])
+def test_of_what_is_well_no_line_is_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    path = "/opt/resolverd/lib/python3.11/site-packages/publicsuffixlist/public_suffix_list.dat"
+    facts = replace(HEALTHY, host=replace(HEALTHY.host, suffix_list=path))
+    lines = list(table(list(judge(facts)), colour=False))
+    assert max(map(len, lines)) <= columns
+    assert any("…/publicsuffixlist/public_suffix_list.dat" in line or path in line for line in lines)
+    (found,) = [each for each in judge(facts) if each.id == "suffix-list"]
+    assert path in found.to_json()["detail"]
+    old = replace(facts, host=replace(facts.host, suffix_list_day="2020-01-01"))
+    assert any(path in line for line in table(list(judge(old)), colour=False)), (
+        "of what is not, it is there to be copied"
+    )

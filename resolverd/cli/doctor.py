@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from resolverd.cli.layout import columns, wrapped
+from resolverd.cli.layout import columns, shortened, wrapped
 from resolverd.cli.progress import DIM, GREEN, PLAIN, RED, Steps, coloured
 from resolverd.doctor.gather import gather
 from resolverd.doctor.table import judge
@@ -46,7 +46,9 @@ def table(findings: Sequence[Finding], colour: bool) -> Iterator[str]:
     for finding in findings:
         state, paint = _state(finding)
         head = f"{state:<{_STATE_WIDTH}} {finding.id:<{width}}  "
-        lines = wrapped(finding.verdict.detail, max(_LEAST_ROOM, columns() - len(head)))
+        room, detail = max(_LEAST_ROOM, columns() - len(head)), finding.verdict.detail
+        # A path of what is well need not be copied; `--output json` has the whole.
+        lines = wrapped(shortened(detail, room) if finding.verdict.state is State.OK else detail, room)
         yield (f"{paint}{state}{PLAIN}{head[len(state) :]}" if colour else head) + lines[0]
         yield from (" " * len(head) + line for line in lines[1:])
         if finding.verdict.fix and finding.verdict.state is State.FAILED:

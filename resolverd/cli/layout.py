@@ -25,6 +25,16 @@ def wrapped(text: str, room: int) -> list[str]:
     return textwrap.wrap(one_line(text), max(1, room), break_long_words=False, break_on_hyphens=False) or [""]
 
 
+def shortened(text: str, most: int) -> str:
+    """``text`` with the end alone of every path that takes more than ``most`` columns: it says whose file it is."""
+    return " ".join(_end(word) if len(word) > most else word for word in text.split(" "))
+
+
+def _end(word: str) -> str:
+    parts = word.split("/")
+    return f"…/{'/'.join(parts[-2:])}" if word.startswith("/") and len(parts) > 3 else word
+
+
 def row(title: str, text: str) -> Iterator[str]:
     """``text`` in a column of its own beside ``title``."""
     for number, line in enumerate(wrapped(text, columns() - INDENT)):

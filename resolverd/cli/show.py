@@ -12,7 +12,7 @@ import click
 
 from resolverd import __version__, control_client
 from resolverd.cli.background import chosen_folder
-from resolverd.cli.layout import columns, row, wrapped
+from resolverd.cli.layout import columns, row, shortened, wrapped
 from resolverd.cli.observe import size
 from resolverd.cli.progress import DIM, GREEN, PLAIN, RED, coloured
 from resolverd.errors import ExitCode, NotRunningError, UsageError, one_line
@@ -21,6 +21,7 @@ from resolverd.options import split_endpoint
 MOST_DOMAINS = 40
 """Domains shown in the table; ``--output json`` has all."""
 MOST_OF_A_PATH = 50
+"""Columns of a path; ``--output json`` has the whole."""
 MOST_WITHHELD = 10
 
 
@@ -100,7 +101,8 @@ def _host(host: dict[str, Any]) -> Iterator[str]:
     if (more := len(host["withheld"]) - MOST_WITHHELD) > 0:
         yield from row("", f"and {more} more: resolverd status -o json")
     if used := host.get("suffix-list"):
-        yield from row("Suffixes", f"{_short(used['path'])} of {used['dated']}, {_count(used['days'], 'day')} old")
+        path = shortened(used["path"], MOST_OF_A_PATH)
+        yield from row("Suffixes", f"{path} of {used['dated']}, {_count(used['days'], 'day')} old")
     for text in (*host.get("warnings", ()), *host.get("notes", ())):
         yield from row("Note", text)
 
@@ -151,12 +153,6 @@ def _listed(names: list[str], also: str = "") -> str:
     more = f"{len(names) - MOST_DOMAINS} more" if len(names) > MOST_DOMAINS else ""
     rest = " and ".join(filter(None, (more, also)))
     return " ".join(names[:MOST_DOMAINS]) + (f", and {rest}" if rest else "") if names else also or "none"
-
-
-def _short(path: str) -> str:
-    """The end of a long path, which says whose file it is; ``--output json`` has the whole."""
-    parts = path.split("/")
-    return f"…/{'/'.join(parts[-2:])}" if len(path) > MOST_OF_A_PATH and len(parts) > 3 else path
 
 
 def _age(moment: str) -> str:
