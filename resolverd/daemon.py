@@ -248,9 +248,10 @@ class Daemon:
             descriptors |= {"--more-udp": also.udp.fileno(), "--more-tcp": also.tcp.fileno()}
         if self._tunnel:
             descriptors |= {"--holds": self._holds[0].fileno(), "--behind": self._behind[0].fileno()}
-        level = ("--log-level", self._settings.daemon.log_level)
+        direct = ("--direct",) if self._settings.tunnel.is_direct else ()
+        extra = ("--log-level", self._settings.daemon.log_level, *direct)
         told = (self._greet_dns, self._on_message)
-        return Worker("dns", "resolverd.dns.worker", descriptors, *told, level, (self._host.lock,))
+        return Worker("dns", "resolverd.dns.worker", descriptors, *told, extra, (self._host.lock,))
 
     def _tunnel_worker(self, device: Device) -> Worker:
         descriptors = {"--tun": device.fd, "--holds": self._holds[1].fileno(), "--behind": self._behind[1].fileno()}
@@ -412,16 +413,19 @@ class Daemon:
     def _tunnel_part(self) -> dict[str, Any]:
         device = self._host.device
         never = [{"net": str(net), "reason": reason} for net, reason in self._plan.routes.never]
-        direct = self._settings.tunnel.enabled and not self._settings.tunnel.carries
         part: dict[str, Any] = {"device": device.name if device else ""}
-        part |= {"transport": "direct", "state": "direct"} if direct else {"transport": "", "state": "off"}
+        part |= (
+            {"transport": "direct", "state": "direct"}
+            if self._settings.tunnel.is_direct
+            else {"transport": "", "state": "off"}
+        )
         part |= {"routes": [], "streams": 0}
         part["ranges"] = [{"net": str(net), "source": source} for net, source in self._plan.routes.sources]
         return {**part, "never-proxy": never, **self._reports.tunnel}
 
     def _checks(self, silent: Container[str]) -> Iterator[Check]:
         yield self._reloading.check()
-        yield from followed.checks(self._follower, self._settings.tunnel.enabled)
+        yield from followed.checks(self._follower, self._settings.tunnel.carries)
         yield from health.of_host(self._reconciler, self._lookout.evidence)
         for worker in self._workers():
             yield health.of_worker(worker, is_silent=worker.name in silent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 
 from .cluster.snapshot import Snapshot
 from .host import Capabilities, HostDns
@@ -11,6 +11,9 @@ from .planned import ClusterFacts, HostPlan, LinkDomain, Origin, Withheld
 from .routes import plan_routes
 from .settings import Settings
 from .suffixes import Collisions
+
+MOST_NAMED = 3
+"""Suffixes named in a warning."""
 
 __all__ = ["ClusterFacts", "HostPlan", "LinkDomain", "Origin", "Withheld", "make"]
 
@@ -32,8 +35,17 @@ def make(
         namespaces=decision.namespaces,
         has_svc=settings.host.route_namespaces or any(domain.name == "svc" for domain in decision.domains),
         routes=routes,
-        warnings=decision.warnings + warnings,
+        warnings=(*decision.warnings, *warnings, *_asked_of_nobody(settings)),
     )
+
+
+def _asked_of_nobody(settings: Settings) -> Iterator[str]:
+    """What of the user's includes cannot be answered."""
+    includes = settings.dns.include_suffixes
+    if includes and not settings.tunnel.enabled:
+        named = ", ".join(includes) if len(includes) <= MOST_NAMED else f"{len(includes)} include-suffixes"
+        only = "only services are found there, since the cluster's DNS service is reached by the tunnel alone"
+        yield f"{named} without a tunnel: {only}"
 
 
 def _host_dns(domains: tuple[LinkDomain, ...], capabilities: Capabilities, facts: ClusterFacts) -> HostDns:

@@ -92,6 +92,11 @@ class TunnelSettings:
         """Whether there is anything to carry: not when the addresses are reachable without us."""
         return self.enabled and self.transport != "direct"
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether the addresses are reachable without us."""
+        return self.enabled and self.transport == "direct"
+
 
 @dataclass(frozen=True, slots=True)
 class DaemonSettings:

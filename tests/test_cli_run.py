@@ -156,11 +156,13 @@ async def test_pod_records_can_be_switched_while_it_runs(tmp_path: Path) -> None
         await server.until(there, "")
 
 
+READER = User("ada", (Rule(frozenset({"list", "watch"}), frozenset({"namespaces", "services", "endpointslices"})),))
+"""May read what names need, and nothing else."""
+
+
 async def test_pod_records_that_nobody_may_verify_are_unknown_and_status_says_why(tmp_path: Path) -> None:
-    readable = frozenset({"namespaces", "services", "endpointslices"})
-    user = User("ada", (Rule(frozenset({"list", "watch"}), readable),))
     async with (
-        DemoCluster(traits=Traits(tokens={"t": user})) as cluster,
+        DemoCluster(traits=Traits(tokens={"t": READER})) as cluster,
         plain(tmp_path, cluster, config=POD_RECORDS.format(mode="verified"), token="t", code=1) as server,
     ):
         await server.until("web.shop.svc", cluster.get("Service", "web", "shop")["spec"]["clusterIP"])
@@ -314,13 +316,17 @@ async def test_killed_and_started_again_while_the_cluster_is_away(tmp_path: Path
 
 async def test_where_the_addresses_are_reachable_anyway_only_names_are_answered(tmp_path: Path) -> None:
     config = ALONE + "tunnel: {transport: direct}\n"
-    async with DemoCluster() as cluster, plain(tmp_path, cluster, config=config, tunnel="--tunnel") as one:
+    async with (
+        DemoCluster(traits=Traits(tokens={"t": READER})) as cluster,
+        plain(tmp_path, cluster, config=config, tunnel="--tunnel", token="t") as one,
+    ):
         assert (
             await one.answer("web.shop.svc.cluster.local") == cluster.get("Service", "web", "shop")["spec"]["clusterIP"]
         )
         document = await one.status()
         assert (document["tunnel"]["transport"], document["tunnel"]["state"]) == ("direct", "direct")
         assert document["tunnel"]["device"] == ""
+        assert document["state"] == "healthy", "who carries nothing need not be allowed to"
         assert "tunnel-process" not in {check["id"] for check in document["checks"]}
         shown = await resolverd("status", "--state-dir", str(one.state))
         assert "direct: the addresses are reachable without one" in shown.out

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import signal
+import struct
 import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from commands import resolverd, shell
 from test_cli_up import WEB, Laptop, laptop, lines, traits, until
 from test_tunnel_routes import GATEWAY, device_to, uplink
 from test_tunnel_tls import NAME, Papers, front, papers
+from upstream_double import a, reply_to
 
 pytestmark = pytest.mark.staged
 
@@ -183,8 +185,10 @@ async def test_by_way_of_a_proxy_with_a_certificate_and_another_server_name(
 
 
 async def test_where_the_addresses_are_reachable_anyway_nothing_is_carried(laptop: Laptop) -> None:
-    with (laptop.folder / "config.yaml").open("a") as config:
-        config.write("tunnel: {transport: direct}\n")
+    (laptop.folder / "config.yaml").write_text(
+        "dns: {allow-collisions: [shop], include-suffixes: [.corp.internal]}\ntunnel: {transport: direct}\n"
+        "cluster: {dns-service: 127.0.0.77}\n"
+    )
     address = laptop.cluster.get("Service", "web", "shop")["spec"]["clusterIP"]
     await lines(f"ip address add {address}/32 dev lo")
 
@@ -194,11 +198,20 @@ async def test_where_the_addresses_are_reachable_anyway_nothing_is_carried(lapto
         await writer.drain()
         writer.close()
 
+    async def resolve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        (length,) = struct.unpack("!H", await reader.readexactly(2))
+        reply = reply_to(await reader.readexactly(length), a("192.0.2.77"))
+        writer.write(struct.pack("!H", len(reply)) + reply)
+        await writer.drain()
+        writer.close()
+
     server = await asyncio.start_server(answer, address, 80)
+    cluster_dns = await asyncio.start_server(resolve, "127.0.0.77", 53)
     try:
         started = await laptop.up()
         assert started.code == 0, started
         assert (await shell("curl -sS --max-time 10 http://web.shop/")).out == "by way of nobody\n"
+        assert await lines("dig +short git.corp.internal") == ["192.0.2.77"], "the cluster's DNS service is asked, too"
         assert (await shell("ip route show dev resolverd0")).out == ""
         shown = await status()
         assert (shown["state"], shown["tunnel"]["transport"], shown["tunnel"]["state"]) == (
@@ -208,8 +221,9 @@ async def test_where_the_addresses_are_reachable_anyway_nothing_is_carried(lapto
         )
         await resolverd("down")
     finally:
-        server.close()
-        await server.wait_closed()
+        for each in (server, cluster_dns):
+            each.close()
+            await each.wait_closed()
         await lines(f"ip address del {address}/32 dev lo")
 
 

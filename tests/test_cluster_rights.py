@@ -235,6 +235,17 @@ def test_verified_pod_records_need_pods() -> None:
     assert {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]} in role["rules"]
 
 
+def test_where_nothing_is_carried_no_port_forward_is_needed() -> None:
+    tunnel = TunnelSettings(transport="direct")
+    (whole,) = documents(Settings(tunnel=tunnel))
+    named = list(documents(Settings(tunnel=tunnel, cluster=ClusterSettings(namespaces=("shop",)))))
+    assert [role["metadata"].get("namespace") for role in named] == ["shop", "kube-system"]
+    for role in (whole, *named):
+        resources = {resource for rule in role["rules"] for resource in rule["resources"]}
+        assert "services" in resources
+        assert "pods/portforward" not in resources
+
+
 async def test_rbac_prints_yaml_that_kubectl_takes() -> None:
     printed = await resolverd("rbac", "--namespace", "shop", "--no-tunnel")
     assert printed.code == 0

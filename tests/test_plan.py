@@ -227,6 +227,25 @@ def test_a_warning_says_whose_names_are_at_stake(namespace: str, stake: str) -> 
     assert warning.endswith(stake)
 
 
+@pytest.mark.parametrize(
+    ("tunnel", "includes", "warned"),
+    [
+        (TunnelSettings(enabled=False), (".corp.internal",), ".corp.internal"),
+        (TunnelSettings(enabled=False), tuple(f".c{number}.internal" for number in range(9)), "9 include-suffixes"),
+        (TunnelSettings(enabled=False), (), ""),
+        (TunnelSettings(), (".corp.internal",), ""),
+        (TunnelSettings(transport="direct"), (".corp.internal",), ""),
+    ],
+)
+def test_that_nobody_is_asked_for_what_is_included_is_said(
+    tunnel: TunnelSettings, includes: tuple[str, ...], warned: str
+) -> None:
+    settings = Settings(dns=DnsSettings(include_suffixes=includes), tunnel=tunnel)
+    warnings = plan.make(settings, cluster("default"), HOST, FACTS, SUFFIXES).warnings
+    only = "only services are found there, since the cluster's DNS service is reached by the tunnel alone"
+    assert warnings == ((f"{warned} without a tunnel: {only}",) if warned else ())
+
+
 def test_a_collision_that_is_allowed_in_vain_is_said() -> None:
     made = make("default", "com", dns=DnsSettings(allow_collisions=("com",)))
     assert withheld(made) == {"com": "excluded"}

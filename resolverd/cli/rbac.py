@@ -26,13 +26,13 @@ HEADER = """# The least rights that resolverd needs with these settings; bind th
 def documents(settings: Settings) -> Iterator[dict[str, Any]]:
     """A ClusterRole for the whole cluster, or a Role for each namespace that is named.
 
-    With namespaces, the cluster's DNS service is needed, too, for the names of all others, by port-forward.
+    With namespaces, the cluster's DNS service is needed, too, for the names of all others, by the tunnel or directly.
     """
     inside = [SERVICES, SLICES]
     if settings.dns.pod_records == "verified":
         inside.append(PODS)
-    if settings.tunnel.enabled:
-        inside.append(PORT_FORWARD)
+    forwards = [PORT_FORWARD] if settings.tunnel.carries else []
+    inside += forwards
     named = settings.cluster.namespaces
     if not named:
         yield _role("ClusterRole", "", [NAMESPACES, *inside])
@@ -40,7 +40,7 @@ def documents(settings: Settings) -> Iterator[dict[str, Any]]:
     for namespace in named:
         yield _role("Role", namespace, inside)
     if settings.tunnel.enabled and CLUSTER_DNS_NAMESPACE not in named:
-        yield _role("Role", CLUSTER_DNS_NAMESPACE, [SERVICES, SLICES, PORT_FORWARD])
+        yield _role("Role", CLUSTER_DNS_NAMESPACE, [SERVICES, SLICES, *forwards])
 
 
 def text(settings: Settings) -> str:

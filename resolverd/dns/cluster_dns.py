@@ -1,4 +1,5 @@
-"""The cluster's own DNS service, asked over TCP through our tunnel like any other service of the cluster."""
+"""The cluster's own DNS service, asked over TCP like any other service of the cluster: through our tunnel, or directly
+where the cluster's addresses are reachable anyway (``tunnel.transport: direct``)."""
 
 from __future__ import annotations
 
@@ -28,14 +29,15 @@ def cluster_dns_address(snapshot: Snapshot) -> Address | None:
 
 
 class ClusterDns:
-    """The service as an upstream. Without a tunnel it is not asked: its address would mean somebody else."""
+    """The service as an upstream. With neither a tunnel nor a direct way it is not asked: its address would mean
+    somebody else. Without ``holds`` the way is direct."""
 
     is_near = True
 
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
-        holds: HoldsClient,
+        holds: HoldsClient | None,
         port: int = PORT,
         configured: Callable[[], Address | None] = lambda: None,
     ) -> None:
@@ -53,9 +55,10 @@ class ClusterDns:
         address = self._configured() or cluster_dns_address(self._snapshot())
         if address is None:
             raise ConnectionRefusedError("the cluster has no DNS service")
-        routed = asyncio.Event()
-        self._holds.ask((address,), routed.set)
-        await routed.wait()
+        if self._holds is not None:
+            routed = asyncio.Event()
+            self._holds.ask((address,), routed.set)
+            await routed.wait()
         return await self._line.ask(str(address), self._port, query)
 
     def close(self) -> None:

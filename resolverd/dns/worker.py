@@ -1,8 +1,8 @@
 """The DNS process: told everything over a channel, answers on the sockets it inherited.
 
-``python -m resolverd.dns.worker --channel FD --udp FD ... --tcp FD ... [--holds FD --behind FD]``. The end of the
-channel is the order to stop. Neither the Kubernetes client nor an HTTP library is imported here: it starts in a tenth
-of a second, and answers while the daemon is busy.
+``python -m resolverd.dns.worker --channel FD --udp FD ... --tcp FD ... [--holds FD --behind FD | --direct]``. The end
+of the channel is the order to stop. Neither the Kubernetes client nor an HTTP library is imported here: it starts in a
+tenth of a second, and answers while the daemon is busy.
 """
 
 from __future__ import annotations
@@ -117,14 +117,14 @@ async def _receive(
             log.error("not for the DNS process: %s", type(message).__name__)
 
 
-def _cluster_dns(responder: Responder, holds: HoldsClient | None) -> tuple[ClusterDns, ...]:
-    if holds is None:
+def _cluster_dns(responder: Responder, holds: HoldsClient | None, direct: bool) -> tuple[ClusterDns, ...]:
+    if holds is None and not direct:
         return ()
     return (ClusterDns(lambda: responder.index.snapshot, holds, configured=lambda: responder.config.cluster_dns),)
 
 
 async def _find_domain(channel: Channel, responder: Responder, cluster: tuple[ClusterDns, ...]) -> None:
-    """Find the cluster's domain out, where that is wanted and a tunnel leads there."""
+    """Find the cluster's domain out, where that is wanted and a way leads there."""
     while cluster:
         await asyncio.sleep(1)
         if responder.config.wants_domain:
@@ -141,14 +141,16 @@ async def serve(
     tcp: list[socket.socket],
     holds: int | None = None,
     behind: int | None = None,
+    *,
+    direct: bool = False,
 ) -> None:
-    """Serve until the channel ends."""
+    """Serve until the channel ends. ``direct``: the cluster's addresses are reachable without a tunnel."""
     responder = Responder()
     dispatcher = Dispatcher(responder)
     if holds is not None:
         dispatcher.holds = HoldsClient(socket.socket(fileno=holds), responder.memo.clear)
     told = BehindServer(socket.socket(fileno=behind), responder.index) if behind is not None else None
-    cluster = _cluster_dns(responder, dispatcher.holds)
+    cluster = _cluster_dns(responder, dispatcher.holds, direct)
     forwarder = dispatcher.forwarder = Forwarder(cluster, responder.probes)
     datagrams: list[UdpServer] = []
     streams: list[TcpServer] = []
@@ -221,7 +223,7 @@ def _go_first() -> None:
 async def _main(arguments: argparse.Namespace) -> None:
     channel = await Channel.over(socket.socket(fileno=arguments.channel))
     udp, tcp = ([socket.socket(fileno=fd) for fd in given] for given in (arguments.udp, arguments.tcp))
-    await serve(channel, udp, tcp, arguments.holds, arguments.behind)
+    await serve(channel, udp, tcp, arguments.holds, arguments.behind, direct=arguments.direct)
 
 
 def main() -> None:
@@ -231,6 +233,7 @@ def main() -> None:
     parser.add_argument("--tcp", "--more-tcp", type=int, action="append", default=[])
     parser.add_argument("--holds", type=int)
     parser.add_argument("--behind", type=int)
+    parser.add_argument("--direct", action="store_true")
     parser.add_argument("--log-level", default="info", choices=logs.LEVELS)
     arguments = parser.parse_args()
     logs.configure(arguments.log_level, "dns")
