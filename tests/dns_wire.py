@@ -187,7 +187,7 @@ HERE = responder()
 
 
 def send(data: bytes, *, tcp: bool = False, to: Responder = HERE) -> bytes | None:
-    reply = to.respond(data, tcp=tcp)
+    reply = to.respond(data, tcp=tcp, now=0.0)
     if isinstance(reply, Outward):
         reply = to.complete(reply, None)
     return reply.wire if isinstance(reply, Leaving) else reply

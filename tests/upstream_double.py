@@ -225,7 +225,8 @@ async def forwarding(
     """Our server, with ``servers`` as its upstreams and ``within`` seconds for each question."""
     responder = Responder()
     responder.fold(tuple(map(put, objects)), synced=True, serial=SERIAL)
-    dispatcher, clock = Dispatcher(responder, holds), Clock()
+    clock = Clock()
+    dispatcher = Dispatcher(responder, holds, clock)
     forwarder = dispatcher.forwarder = Forwarder(cluster(responder), responder.probes, clock)
     bound, listening = bind_pair("127.0.0.1")
     udp, tcp = UdpServer(bound, dispatcher), TcpServer(dispatcher, 50)

@@ -82,7 +82,7 @@ def answer(name: Name, kind: int, index: RecordIndex, config: DnsConfig) -> Answ
         return replace(_NOT_YET, authoritative=True, authority=(_soa(zone, asked),), error=NO_PODS)
     if not found.exists:
         if claim.elsewhere is not None:
-            return _ask_others(claim, config)
+            return replace(_ask_others(claim, config), depends=found.depends)
         return Answer(Rcode.NXDOMAIN, authority=(_soa(zone, asked),), depends=found.depends)
     authority = () if found.records else (_soa(zone, asked),)
     beyond = _reachable(found.elsewhere, config)

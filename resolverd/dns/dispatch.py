@@ -19,13 +19,16 @@ from .tap import Tap
 class Dispatcher:
     """A responder, whoever else is asked and, with a tunnel, the holds that replies wait for."""
 
-    def __init__(self, responder: Responder, holds: HoldsClient | None = None) -> None:
+    def __init__(
+        self, responder: Responder, holds: HoldsClient | None = None, now: Callable[[], float] | None = None
+    ) -> None:
+        """``now`` is the clock; the loop's when there is none."""
         self._responder = responder
         self.holds = holds
         self.forwarder: Forwarder | None = None
         self.again = responder.again
         """The reply over UDP to a question that came before, octet for octet; None: ``handle`` has it sent."""
-        self._now = asyncio.get_running_loop().time
+        self.now = now or asyncio.get_running_loop().time
         self.latencies = Latencies()
         self.tap: Tap | None = None
         """Where queries are noted, while somebody wants to see them."""
@@ -35,8 +38,8 @@ class Dispatcher:
 
         Within the lookup timeout when others are asked. False where silence is due.
         """
-        began = self._now()
-        reply = self._responder.respond(data, tcp=tcp)
+        began = self.now()
+        reply = self._responder.respond(data, tcp=tcp, now=began)
         if reply is None:
             return False
         send = partial(self._timed, send, began)
@@ -49,16 +52,16 @@ class Dispatcher:
         return True
 
     def _timed(self, send: Callable[[bytes], None], began: float, wire: bytes) -> None:
-        self.latencies.add(self._now() - began)
+        self.latencies.add(self.now() - began)
         send(wire)
 
     def noting(self, tap: Tap, peer: Any, query: bytes, send: Callable[[bytes], None]) -> Callable[[bytes], None]:
         """``send``, with a note of it in ``tap``."""
-        began = self._now()
+        began = self.now()
 
         def noted(wire: bytes) -> None:
             send(wire)
-            tap.note(peer, query, wire, self._now() - began)
+            tap.note(peer, query, wire, self.now() - began)
 
         return noted
 
@@ -73,7 +76,7 @@ class Dispatcher:
     def _leave(self, reply: Reply, send: Callable[[bytes], None]) -> None:
         """Send ``reply`` as soon as its addresses are routed."""
         holds, prepared = self.holds, reply.prepared
-        if self._now() < prepared.fresh_until:
+        if self.now() < prepared.fresh_until:
             send(reply.wire)
         elif holds is None:
             prepared.fresh_until = math.inf

@@ -24,6 +24,7 @@ EDNS_SIZE = 1232
 MAX_MESSAGE = 65535
 
 _RECORD = struct.Struct("!HHIH")
+_TTL = struct.Struct("!I")
 _SRV = struct.Struct("!HHH")
 _SOA = struct.Struct("!IIIII")
 _OPT = struct.Struct("!BHHBBHH")
@@ -31,6 +32,18 @@ _EDE = struct.Struct("!HHH")
 _EDE_OPTION = 15
 _SERIAL_SIZE = 4
 _MAX_POINTER = 0x3FFF
+
+
+@dataclass(frozen=True, slots=True)
+class Countdown:
+    """Times to live that pass, since others said so (RFC 1035 3.2.1); every time here is the loop's, in seconds."""
+
+    since: float
+    """When they were said."""
+    lifetime: int
+    """Seconds after which the reply is not repeated."""
+    ttls: tuple[tuple[int, int], ...] | None
+    """Where in ``Prepared.before`` each is, and its seconds at first; None: not known, so it is for one second."""
 
 
 @dataclass(slots=True)
@@ -55,6 +68,10 @@ class Prepared:
     """Monotonic time until which ``addresses`` are known to be routed: for ever, when there are none."""
     tally: Tally | None = None
     """What it counts under; whoever sends it sets it before."""
+    countdown: Countdown | None = None
+    """Of what others said; what is our own has the same times to live at any time."""
+    age: int = 0
+    """Seconds of the countdown that have passed in ``before``."""
 
     @property
     def octets(self) -> int:
@@ -64,6 +81,22 @@ class Prepared:
     def size(self, question: bytes) -> int:
         """Octets of the whole reply to ``question``."""
         return HEADER_SIZE + len(question) + self.octets + (_SERIAL_SIZE if self.has_serial else 0)
+
+    def count_down(self, now: float) -> bool:
+        """Make the times to live those of ``now``; False when it is too late for that."""
+        countdown = self.countdown
+        if countdown is None:
+            return True
+        age = max(int(now - countdown.since), 0)
+        if age == self.age:
+            return True
+        if age >= countdown.lifetime or countdown.ttls is None:
+            return False
+        before = bytearray(self.before)
+        for place, ttl in countdown.ttls:
+            _TTL.pack_into(before, place, max(ttl - age, 0))
+        self.before, self.age = bytes(before), age
+        return True
 
     def tail(self, turn: int, serial: bytes) -> bytes:
         """Everything behind the question. ``turn`` says how far the addresses are turned."""

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 from resolverd.names import Address
 
 from .answer import ExtendedError
-from .encode import Prepared, opt_record
+from .encode import Countdown, Prepared, opt_record
 from .message import HEADER, HEADER_SIZE, QR, RA, TC, Edns, MalformedMessageError, skip_name
 from .records import CLASS_IN, Name, Rcode, Record, Type
 
@@ -162,23 +162,32 @@ def _seconds(ttl: int) -> int:
 
 
 def prepare_foreign(
-    reply: Foreign, edns: Edns | None, limit: int, *, age: int, error: ExtendedError | None = None
+    reply: Foreign,
+    edns: Edns | None,
+    limit: int,
+    *,
+    age: int,
+    error: ExtendedError | None = None,
+    since: float | None = None,
 ) -> Prepared:
     """``reply`` for a client, ``age`` seconds after it came; what does not fit into ``limit`` octets is cut off.
 
-    Records past their time have ``STALE_TTL``.
+    Records past their time have ``STALE_TTL``. With ``since``, when it came by the loop's clock, it may be repeated.
     """
     opt = opt_record(reply.rcode, edns, error) if edns else b""
     data = bytearray(reply.data)
     counts, is_cut = reply.counts, reply.is_cut
+    ttls = [(row.body - _TTL_BEFORE_BODY - reply.base, row.ttl) for row in reply.rows]
     if reply.base + len(data) + len(opt) > limit:
-        data, counts, is_cut = bytearray(), (0, 0, 0), True
-    else:
-        for row in reply.rows:
-            _TTL.pack_into(data, row.body - _TTL_BEFORE_BODY - reply.base, reply.left(row.ttl, age))
+        data, counts, is_cut, ttls = bytearray(), (0, 0, 0), True, []
+    for place, ttl in ttls:
+        _TTL.pack_into(data, place, reply.left(ttl, age))
     flags = RA | reply.rcode & 0xF | (TC if is_cut else 0)
     packed = struct.pack("!HHHH", 1, counts[0], counts[1], counts[2] + bool(opt))
-    return Prepared(flags, reply.rcode, packed, bytes(data) + opt)
+    prepared = Prepared(flags, reply.rcode, packed, bytes(data) + opt, age=age)
+    if since is not None:
+        prepared.countdown = Countdown(since, reply.lifetime, tuple((place, reply.left(ttl, 0)) for place, ttl in ttls))
+    return prepared
 
 
 def _row(message: bytes, offset: int) -> _Row:

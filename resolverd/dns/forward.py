@@ -140,7 +140,7 @@ class Forwarder:
                 self._prefer(flight.answered)
                 self.cache.put(key, flight.reply, now)
                 self.failures.forget(key)
-            return Outcome(flight.reply)
+            return Outcome(flight.reply, since=now if is_current and flight.reply.lifetime else None)
         kept = self.cache.get(key, now)
         if kept is not None:
             kept.ask_again = now + RECHECK
@@ -158,7 +158,7 @@ class Forwarder:
     def _from(self, kept: Kept, now: float) -> Outcome:
         if kept.is_fresh(now):
             self.counts.cached += 1
-            return Outcome(kept.reply, kept.age(now))
+            return Outcome(kept.reply, kept.age(now), since=kept.since)
         self.counts.stale += 1
         return Outcome(kept.reply, kept.age(now), STALE)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from .answer import Answer, ExtendedError
 from .claims import Elsewhere
-from .encode import EDNS_SIZE, Prepared, prepare
+from .encode import EDNS_SIZE, Countdown, Prepared, prepare
 from .foreign import Foreign, prepare_foreign
 from .message import CD, DO, HEADER, PLAIN_LIMIT, RA, RD, TC, Edns, Query
 from .records import CLASS_IN, Name, Rcode, Type, wire_octets
@@ -51,6 +52,8 @@ class Outcome:
     age: int = 0
     """Seconds since it came."""
     error: ExtendedError | None = None
+    since: float | None = None
+    """When it came, by the loop's clock; None when it may not be said again without asking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +95,17 @@ def complete(outward: Outward, outcome: Outcome | None) -> Prepared:
         whole = replace(found, answer=(*found.answer, *more), error=outcome.error)
         prepared = prepare(query.name, whole, query.edns, limit)
         prepared.flags |= TC if reply and reply.is_cut else 0
+        if reply and outcome.since is not None:
+            prepared.countdown, prepared.age = Countdown(outcome.since, reply.lifetime, None), outcome.age
         return prepared
     if reply is None:
         failure = Answer(Rcode.SERVFAIL, authoritative=False, error=outcome.error, lasting=False)
         prepared = prepare(query.name, failure, query.edns, limit)
         prepared.flags |= RA
         return prepared
-    prepared = prepare_foreign(reply, query.edns, limit, age=outcome.age, error=outcome.error)
+    prepared = prepare_foreign(reply, query.edns, limit, age=outcome.age, error=outcome.error, since=outcome.since)
     if outward.wanted.elsewhere is Elsewhere.CLUSTER:
         prepared.addresses = reply.addresses
+    if not prepared.addresses:
+        prepared.fresh_until = math.inf
     return prepared

@@ -79,6 +79,8 @@ class Responder:
         self.index = RecordIndex()
         self.config = config or DnsConfig()
         self.memo = Memo(memo_limit)
+        self.forwarded = Memo(memo_limit)
+        """What others said: apart, so that nobody's questions about the world push out our own answers."""
         self.probes = Probes()
         """Questions of ours that must not come back."""
         self.outdated = False
@@ -106,16 +108,21 @@ class Responder:
         """Answer by ``config`` from now on."""
         if config != self.config:
             self.config = config
-            self.memo.clear()
+            self.clear()
+
+    def clear(self) -> None:
+        """Forget every reply."""
+        self.memo.clear()
+        self.forwarded.clear()
 
     def fold(self, changes: tuple[Change, ...], *, synced: bool, serial: int) -> Touched:
         """Take in what changed in the cluster, and forget the replies that it touches."""
         snapshot, touched = fold(self.index.snapshot, changes, synced=synced, serial=serial)
         changed = self.index.update(snapshot, touched)
         if touched.synced:
-            self.memo.clear()
+            self.clear()
             self.outdated = True
-        elif self.memo.forget(changed):
+        elif self.memo.forget(changed) + self.forwarded.forget(changed):
             self.outdated = True
         self._serial = struct.pack("!I", snapshot.serial & 0xFFFFFFFF if snapshot.synced else 0)
         return touched
@@ -126,29 +133,26 @@ class Responder:
         None where :meth:`respond` has to say. ``now`` is monotonic time: addresses that are no longer known to be
         routed are not repeated.
         """
-        spelled = self.memo.spelled.get(data[2:])
+        spelled = self.memo.spelled.get(data[2:]) or self.forwarded.spelled.get(data[2:])
         if spelled is None or spelled.prepared.fresh_until <= now:
             return None
         prepared = spelled.prepared
+        if prepared.countdown is not None and not prepared.count_down(now):
+            return None
         prepared.tally.again += 1  # type: ignore[union-attr]  # what is kept has been counted once
         self._turn += 1
         return data[:2] + spelled.start + prepared.tail(self._turn, self._serial)
 
-    def respond(self, data: bytes, *, tcp: bool) -> Reply | Outward | bytes | None:
+    def respond(self, data: bytes, *, tcp: bool, now: float) -> Reply | Outward | bytes | None:
         """The reply to a message; None where silence is due (a reply to us, or no header).
 
-        Octets are an error without any address in it. What others have to answer is to be completed.
+        Octets are an error without any address in it. What others have to answer is to be completed. ``now`` is
+        monotonic time.
         """
         common = _common(data, tcp)
         if common is not None:
-            flags, key, question, limit = common
-            prepared = self.memo.entries.get(key)
-            if prepared is not None and prepared.tally is not None and prepared.size(question) <= limit:
-                prepared.tally.again += 1
-                reply = self._finish(data, flags, question, prepared)
-                if not tcp and len(data) <= HEADER_SIZE + len(question) + _OPT_SIZE:
-                    start = reply.wire[2 : HEADER_SIZE + len(question)]
-                    self.memo.spell(key, data[2:], start)
+            reply = self._repeat(data, common, tcp, now)
+            if reply is not None:
                 return reply
         if len(data) < HEADER_SIZE:
             return None
@@ -156,6 +160,23 @@ class Responder:
         if flags & QR:
             return None
         return self._respond_slowly(data, flags, common, tcp)
+
+    def _repeat(self, data: bytes, common: _Common, tcp: bool, now: float) -> Reply | None:
+        """The reply that was given before, whoever asked."""
+        flags, key, question, limit = common
+        memo, prepared = self.memo, self.memo.entries.get(key)
+        if prepared is None:
+            memo, key = self.forwarded, _forwarded_key(common)
+            prepared = memo.entries.get(key)
+        if prepared is None or prepared.tally is None or prepared.size(question) > limit:
+            return None
+        if not prepared.count_down(now):
+            return None
+        prepared.tally.again += 1
+        reply = self._finish(data, flags, question, prepared)
+        if not tcp and len(data) <= HEADER_SIZE + len(question) + _OPT_SIZE:
+            memo.spell(key, data[2:], reply.wire[2 : HEADER_SIZE + len(question)])
+        return reply
 
     def _respond_slowly(self, data: bytes, flags: int, common: _Common | None, tcp: bool) -> Reply | Outward | bytes:
         if flags >> OPCODE_SHIFT & OPCODE_MASK:
@@ -170,9 +191,7 @@ class Responder:
             return send_outward(data, flags, query, found, limit, tcp=tcp)
         prepared = prepare(query.name, found, query.edns, limit)
         self._count(prepared, query, found.error is NOT_READY, found.authoritative)
-        # A reply that was cut for one who takes little is not everybody's.
-        is_for_all = limit >= EDNS_SIZE or query.edns is None or not prepared.flags & TC
-        if common is not None and found.lasting and is_for_all and common[2] == query.question:
+        if common is not None and found.lasting and _is_everybodys(prepared, query, limit, common):
             self.memo.put(common[1], prepared, found.depends)
         return self._finish(data, QR | flags & (RD | CD), query.question, prepared)
 
@@ -181,6 +200,10 @@ class Responder:
         flags = QR | outward.flags & (RD | CD)
         prepared = complete(outward, outcome)
         self._count(prepared, outward.query, elsewhere=outward.wanted.elsewhere if outcome else None)
+        common = _common(outward.data, outward.wanted.tcp) if prepared.countdown is not None else None
+        is_everybodys = common is not None and _is_everybodys(prepared, outward.query, outward.limit, common)
+        if common is not None and is_everybodys and self._answer(outward.query) == outward.found:  # it still is theirs
+            self.forwarded.put(_forwarded_key(common), prepared, outward.found.depends)
         return self._finish(outward.data, flags, outward.query.question, prepared)
 
     def _count(
@@ -215,6 +238,17 @@ class Responder:
         self.tallies.of(0, rcode, MALFORMED).answered += 1
         opcode = flags & OPCODE_MASK << OPCODE_SHIFT
         return data[:2] + struct.pack("!HHHHH", QR | opcode | flags & RD | rcode, 0, 0, 0, 0)
+
+
+def _is_everybodys(prepared: Prepared, query: Query, limit: int, common: _Common) -> bool:
+    """Whether a reply may be given to all who ask the same: not one that was cut for somebody who takes little."""
+    is_whole = limit >= EDNS_SIZE or query.edns is None or not prepared.flags & TC
+    return is_whole and common[2] == query.question
+
+
+def _forwarded_key(common: _Common) -> bytes:
+    """What others say depends on RD and CD, too."""
+    return common[1] + common[0].to_bytes(2, "big")
 
 
 def _limit(edns: Edns | None, tcp: bool) -> int:

@@ -48,7 +48,7 @@ class UdpServer:
             # An ICMP error about an earlier reply; the socket is as good as before.
             log.debug("while receiving: %s", error)
             return
-        dispatcher, now = self._dispatcher, self._loop.time()
+        dispatcher, now = self._dispatcher, self._dispatcher.now()
         if dispatcher.tap is not None:
             self._answer_noted(dispatcher.tap, count)
             return
@@ -63,20 +63,20 @@ class UdpServer:
                 dispatcher.handle(data, partial(self._send, burst.peer(place)), tcp=False)
         burst.send()
         if fast:
-            dispatcher.latencies.add(self._loop.time() - now, fast)
+            dispatcher.latencies.add(dispatcher.now() - now, fast)
 
     def _answer_noted(self, tap: Tap, count: int) -> None:
         """The same, one by one: somebody wants to see what is asked."""
         burst, dispatcher = self._burst, self._dispatcher
         for place in range(count):
-            data, peer, now = burst.data(place), burst.peer(place), self._loop.time()
+            data, peer, now = burst.data(place), burst.peer(place), dispatcher.now()
             send = dispatcher.noting(tap, peer, data, partial(self._send, peer))
             wire = dispatcher.again(data, now)
             if wire is None:
                 dispatcher.handle(data, send, tcp=False)
             else:
                 send(wire)
-                dispatcher.latencies.add(self._loop.time() - now)
+                dispatcher.latencies.add(dispatcher.now() - now)
 
     def _send(self, peer: Any, wire: bytes) -> None:
         try:

@@ -16,6 +16,8 @@ from .rules import DnsConfig
 MALFORMED = "malformed"
 REFUSED = "refused"
 NOT_READY = "not-ready"
+UPSTREAM, CLUSTER_DNS = "upstream", "cluster-dns"
+"""What others said."""
 OTHER = "OTHER"
 """Types without a name of their own here: a stranger must not make a series for each of 65,536."""
 BOUNDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5)
@@ -58,6 +60,11 @@ class Tallies:
         return sum(each.again for each in self._tallies.values())
 
     @property
+    def others_again(self) -> int:
+        """Repeated answers of others."""
+        return sum(each.again for each in self._tallies.values() if each.rule in (UPSTREAM, CLUSTER_DNS))
+
+    @property
     def rcodes(self) -> dict[str, int]:
         """Answers by the names of their codes; those that never occurred are left out."""
         counts: dict[Rcode, int] = {}
@@ -79,7 +86,7 @@ _NAMES: Mapping[int, str] = {int(kind): kind.name for kind in Type}
 def rule_of(name: Name, authoritative: bool, elsewhere: Elsewhere | None, config: DnsConfig) -> str:
     """Which rule an answer to ``name`` comes from, in one word: for counting, so cheap rather than exhaustive."""
     if elsewhere is not None:
-        return "upstream" if elsewhere is Elsewhere.UPSTREAM else "cluster-dns"
+        return UPSTREAM if elsewhere is Elsewhere.UPSTREAM else CLUSTER_DNS
     if not authoritative:
         return REFUSED
     last = name[-1].lower() if name else b""

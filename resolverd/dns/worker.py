@@ -72,8 +72,14 @@ def _fold(responder: Responder, feed: Feed, behind: BehindServer | None) -> None
 def report(responder: Responder, forwarder: Forwarder, lost: int, latencies: Latencies) -> dict[str, object]:
     """The worker's part of ``status``."""
     counted = {"queries": responder.queries, "rcodes": dict(responder.rcodes)}
-    more = {"answers": responder.tallies.to_json(), "latency": latencies.to_json(), "memo": len(responder.memo)}
-    sent = {"memo-hits": responder.hits, "lost-replies": lost, "forwarded": forwarder.counts.to_json()}
+    more = {
+        "answers": responder.tallies.to_json(),
+        "latency": latencies.to_json(),
+        "memo": len(responder.memo) + len(responder.forwarded),
+    }
+    counts = forwarder.counts.to_json()
+    forwarded = {**counts, "cached": counts["cached"] + responder.tallies.others_again}
+    sent = {"memo-hits": responder.hits, "lost-replies": lost, "forwarded": forwarded}
     return {**counted, **sent, **more}
 
 
@@ -148,7 +154,7 @@ async def serve(
     responder = Responder()
     dispatcher = Dispatcher(responder)
     if holds is not None:
-        dispatcher.holds = HoldsClient(socket.socket(fileno=holds), responder.memo.clear)
+        dispatcher.holds = HoldsClient(socket.socket(fileno=holds), responder.clear)
     told = BehindServer(socket.socket(fileno=behind), responder.index) if behind is not None else None
     cluster = _cluster_dns(responder, dispatcher.holds, direct)
     forwarder = dispatcher.forwarder = Forwarder(cluster, responder.probes)
