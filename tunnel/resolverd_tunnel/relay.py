@@ -21,7 +21,7 @@ LINGER = 2.0
 """Seconds to read on after the pod has ended, so that the client gets its last octets and not a reset."""
 _LOOKS = (0.02, 0.2, 1.0, 5.0)
 """Seconds between looks at a client that has finished sending; the last one again and again."""
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_RESET_ON_CLOSE, _END_ON_CLOSE = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 
 
 @dataclass(slots=True, eq=False)
@@ -45,7 +45,11 @@ class Flow:
 
 
 async def relay(flow: Flow) -> None:
-    """Carry until both sides have ended, then close both. A broken side resets the other."""
+    """Carry until both sides have ended, then close both. A broken side resets the other.
+
+    So does our own death: until the pod has ended in order, the kernel's closing of the socket is a reset.
+    """
+    reset_on_close(flow.client)
     up, down = asyncio.create_task(_up(flow)), asyncio.create_task(_down(flow))
     orderly = False
     try:
@@ -54,16 +58,20 @@ async def relay(flow: Flow) -> None:
         try:
             await _stop(up, down)
         finally:
-            if not orderly:
-                reset_on_close(flow.client)
+            if orderly:
+                _set_linger(flow.client, _END_ON_CLOSE)
             flow.client.close()
             await flow.stream.close()
 
 
 def reset_on_close(client: socket.socket) -> None:
     """Make ``client`` send RST, not FIN, when it is closed."""
+    _set_linger(client, _RESET_ON_CLOSE)
+
+
+def _set_linger(client: socket.socket, value: bytes) -> None:
     with contextlib.suppress(OSError):  # macOS refuses once the client has reset it
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, value)
 
 
 async def close_all(streams: Iterable[Stream]) -> None:
