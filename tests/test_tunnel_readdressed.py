@@ -52,7 +52,7 @@ async def test_a_namespace_is_made_where_it_can_be() -> None:
     async with rig() as tunnel:
         await tunnel.start()
         assert await error_of(await tunnel.address("web"), 80) == 0
-        await tunnel.reported(lambda values: values["data-path"] == "namespace")
+        await tunnel.reported(lambda values: values["data-path"] == "offload")
 
 
 async def test_the_route_to_the_peers_is_nobodys_business(tunnel: Rig) -> None:

@@ -29,7 +29,7 @@ from resolverd_tunnel.netlink import Netlink
 pytestmark = pytest.mark.staged
 
 
-@pytest.fixture(params=["namespace", "readdress"])
+@pytest.fixture(params=["offload", "namespace", "readdress"])
 async def tunnel(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     """On each data path: nobody outside can tell them apart."""
     async with rig(PLAIN, "--data-path", request.param) as made:

@@ -1,11 +1,12 @@
 """The tunnel beside a plain connection: throughput, new connections, processor time. Needs root, iproute2, util-linux.
 
 Everything runs in network namespaces of its own; nothing on this machine changes. *Data path*: TUN, private namespace
-and relay, with a plain connection over a veth pair behind them, beside that veth pair without us. *port-forward*: the
-tunnel process before the embedded cluster, beside the same websockets without a tunnel, and beside ``kubectl
-port-forward`` in both ways it has, where kubectl is installed. The sides of a row take turns; medians of RUNS rounds
-are shown. The API server speaks TLS, as real ones do. Everything that is measured runs ahead of whatever else the
-machine does, and with a congestion control that does not pace, whatever the machine's default is.
+and relay, with a plain connection over a veth pair behind them, beside that veth pair without us; once with the kernel
+moving segments, and once with copying them ourselves, as where eBPF may not be used. *port-forward*: the tunnel process
+before the embedded cluster, beside the same websockets without a tunnel, and beside ``kubectl port-forward`` in both
+ways it has, where kubectl is installed. The sides of a row take turns; medians of RUNS rounds are shown. The API server
+speaks TLS, as real ones do. Everything that is measured runs ahead of whatever else the machine does, and with a
+congestion control that does not pace, whatever the machine's default is.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from resolverd.demo.cluster import Tls, Traits
 from resolverd_tunnel.copying import CopyLoop
 from resolverd_tunnel.device_linux import create_device
 from resolverd_tunnel.gate import Gate, Wires
-from resolverd_tunnel.namespace import PrivateNamespace
+from resolverd_tunnel.namespace import NAMESPACE, OFFLOAD, PrivateNamespace
 from resolverd_tunnel.netlink import Netlink
 from resolverd_tunnel.packet import Opening
 from resolverd_tunnel.transport import MAX_SEND, Stream
@@ -178,11 +179,13 @@ async def _dial(ends: Opening) -> Stream:
     return _Plain(connection)
 
 
-async def carry() -> None:
-    """The data path alone, until it is killed."""
+async def carry(path: str) -> None:
+    """The data path ``path`` alone, until it is killed."""
     device = create_device("rbench0")
     Netlink().add_route(ip_network(BEHIND), device.ifindex)
     namespace = PrivateNamespace.create()
+    if path == OFFLOAD:
+        namespace.offload(device.ifindex)
     copying = CopyLoop(device.fd, namespace.tun, lambda _: True)
     gate = Gate(_dial, namespace, Wires(copying.inward, copying.back), most=1000)
     copying.start(gate.admit)
@@ -272,11 +275,10 @@ def data_path() -> None:
             for line in ("link set lo up", f"address add {FAR}/24 dev far0", "link set far0 up"):
                 subprocess.run([*inside, "ip", *line.split()], check=True)
             subprocess.run([*inside, "tee", CONGESTION], input=b"reno", check=True, stdout=subprocess.DEVNULL)
-            with (
-                started(*inside, sys.executable, HERE, "serve", FAR, str(PORT)),
-                started(sys.executable, HERE, "carry") as carrier,
-            ):
-                table("data path", loaded(BEHIND, PORT, carrier.pid), loaded(FAR, PORT))
+            with started(*inside, sys.executable, HERE, "serve", FAR, str(PORT)):
+                for path in (OFFLOAD, NAMESPACE):
+                    with started(sys.executable, HERE, "carry", path) as carrier:
+                        table(f"data path: {path}", loaded(BEHIND, PORT, carrier.pid), loaded(FAR, PORT))
         finally:
             far.kill()
 
@@ -313,8 +315,8 @@ def main() -> None:
     match sys.argv[1:]:
         case ["serve", host, port]:
             serve(host, int(port))
-        case ["carry"]:
-            asyncio.run(carry())
+        case ["carry", path]:
+            asyncio.run(carry(path))
         case ["load", host, port, kind, streams]:
             print(json.dumps(load(host, int(port), kind, int(streams))))
         case ["inside"]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import socket
 import threading
@@ -22,7 +23,13 @@ from .congestion import set_congestion_control
 from .copying import CopyLoop, IsAlive
 from .device_linux import MTU, open_tun
 from .netlink import LOCAL, TABLE_LOCAL, Netlink, explain
+from .offload import Wire
 from .packet import Opening
+
+log = logging.getLogger(__name__)
+
+NAMESPACE, OFFLOAD = "namespace", "offload"
+"""What the data path is called, without and with the kernel's help."""
 
 _CLONE_NEWNET = 0x40000000
 _TUN = "tun0"
@@ -32,14 +39,14 @@ _EVERYTHING = {socket.AF_INET: ip_network("0.0.0.0/0"), socket.AF_INET6: ip_netw
 class PrivateNamespace:
     """The namespace. Only the sockets are made in its thread; they may be used in any."""
 
-    name = "namespace"
-
     def __init__(self, tun: int, families: frozenset[socket.AddressFamily], thread: ThreadPoolExecutor) -> None:
         self.tun = tun
         """The descriptor of its TUN device, non-blocking."""
         self.families = families
         """What it can listen on."""
         self._thread = thread
+        self.name = NAMESPACE
+        self._wire: Wire | None = None
 
     @classmethod
     def create(cls, mtu: int = MTU) -> Self:
@@ -71,6 +78,19 @@ class PrivateNamespace:
             raise
         return listener
 
+    def offload(self, device: int) -> None:
+        """Have the kernel move segments between here and the host's device number ``device``. OSError: it cannot."""
+        self._wire = Wire.lay(device, _TUN, lambda work: self._thread.submit(work).result())
+        self.name = OFFLOAD
+
+    def look(self) -> None:
+        """Move segments ourselves once somebody has deleted the kernel's way. OSError."""
+        if self._wire is None or self._wire.is_whole():
+            return
+        log.warning("the kernel's way for segments is gone: somebody deleted a link; they are copied from now on")
+        self._wire.cut()
+        self._wire, self.name = None, NAMESPACE
+
     def packet_loop(self, host: int, is_alive: IsAlive, is_in_use: Callable[[Opening], bool]) -> CopyLoop:
         return CopyLoop(host, self.tun, is_alive)
 
@@ -80,6 +100,8 @@ class PrivateNamespace:
         return Opening(ip_address(there), there_port, ip_address(here), port)
 
     def close(self) -> None:
+        if self._wire is not None:
+            self._wire.cut()
         os.close(self.tun)
         self._thread.shutdown()
 

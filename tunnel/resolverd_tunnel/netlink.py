@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -22,8 +23,9 @@ TABLE_MAIN, TABLE_LOCAL = 254, 255
 UNICAST, LOCAL = 1, 2
 """Route types: by way of a device, and addresses of this host."""
 
-_NEWLINK, _NEWADDR, _NEWROUTE, _DELROUTE, _GETROUTE, _NEWRULE, _DELRULE = 16, 20, 24, 25, 26, 32, 33
-_REPLACE, _EXCL, _CREATE = 0x100, 0x200, 0x400
+NEWLINK = 16
+_NEWADDR, _NEWROUTE, _DELROUTE, _GETROUTE, _NEWRULE, _DELRULE = 20, 24, 25, 26, 32, 33
+REPLACE, EXCL, CREATE = 0x100, 0x200, 0x400
 _FIB_MATCH = 0x2000
 _STATIC = 4
 _WITH_ADDRESS = (2, 9, 16)
@@ -80,27 +82,27 @@ class Netlink:
             # IFLA_AF_SPEC/AF_INET6/IFLA_INET6_ADDR_GEN_MODE = none: no fe80:: address, so no router solicitations.
             mode = attribute(26, attribute(socket.AF_INET6, attribute(8, b"\x01")))
             try:
-                self._act(_NEWLINK, 0, struct.pack("=BxHiII", 0, 0, ifindex, 0, 0) + mode)
+                self.act(NEWLINK, 0, link(ifindex) + mode)
             except OSError as error:
                 if error.errno not in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP):  # a kernel without IPv6
                     raise
         size = attribute(4, struct.pack("=I", mtu)) if mtu else b""
-        self._act(_NEWLINK, 0, struct.pack("=BxHiII", 0, 0, ifindex, 1, 1) + size)
+        self.act(NEWLINK, 0, link(ifindex, 1) + size)
 
     def add_address(self, ifindex: int, interface: IPv4Interface | IPv6Interface) -> None:
         """Add an address of scope global; IPv6 without duplicate address detection."""
         no_dad = 0x02 if interface.version == 6 else 0
         head = struct.pack("=BBBBI", _FAMILY[interface.version], interface.network.prefixlen, no_dad, 0, ifindex)
         local = interface.ip.packed
-        self._act(_NEWADDR, _CREATE | _EXCL, head + attribute(2, local) + attribute(1, local))
+        self.act(_NEWADDR, CREATE | EXCL, head + attribute(2, local) + attribute(1, local))
 
     def add_route(self, network: Network, ifindex: int, *, kind: int = UNICAST, table: int = TABLE_MAIN) -> None:
         """Add one route; an equal one is replaced."""
-        self._act(_NEWROUTE, _CREATE | _REPLACE, _route(network, ifindex, kind, table))
+        self.act(_NEWROUTE, CREATE | REPLACE, _route(network, ifindex, kind, table))
 
     def add_routes(self, networks: Sequence[Network], ifindex: int) -> dict[Network, OSError]:
         """Add many routes by way of a device; those that failed, EEXIST for a foreign one of the same prefix."""
-        return self._change(_NEWROUTE, _CREATE | _EXCL, networks, ifindex)
+        return self._change(_NEWROUTE, CREATE | EXCL, networks, ifindex)
 
     def remove_routes(self, networks: Sequence[Network], ifindex: int) -> dict[Network, OSError]:
         """Remove many; those that failed, ESRCH for one that is not there."""
@@ -118,6 +120,13 @@ class Netlink:
                 break
         found = filter(None, map(_parse_route, bodies))
         return [route for route in found if route.table == TABLE_MAIN]
+
+    def ask(self, kind: int, body: bytes) -> bytes:
+        """The body of the answer to one request of ``kind``."""
+        (answer,) = self._kernel.exchange(kind, 0, [body])
+        if isinstance(answer, bytes):
+            return answer
+        raise answer or OSError(errno.ENODATA, os.strerror(errno.ENODATA))
 
     def match(self, addresses: Sequence[Address]) -> dict[Address, Route]:
         """The entry of the routing tables that decides each address; none for one that nothing routes."""
@@ -141,9 +150,9 @@ class Netlink:
         rule = struct.pack("=BBBBBBBBI", family, 0, 0, 0, TABLE_MAIN, 0, 0, 1, 0)
         lo = attribute(3, b"lo\0")  # FRA_IIFNAME
         second = struct.pack("=BBBBBBBBI", family, 0, 0, 0, TABLE_LOCAL, 0, 0, 1, 0)
-        self._act(_NEWRULE, _CREATE | _EXCL, second + attribute(6, struct.pack("=I", 1)))  # FRA_PRIORITY
-        self._act(_DELRULE, 0, second + attribute(6, struct.pack("=I", 0)))
-        self._act(_NEWRULE, _CREATE | _EXCL, rule + lo + attribute(6, struct.pack("=I", 0)))
+        self.act(_NEWRULE, CREATE | EXCL, second + attribute(6, struct.pack("=I", 1)))  # FRA_PRIORITY
+        self.act(_DELRULE, 0, second + attribute(6, struct.pack("=I", 0)))
+        self.act(_NEWRULE, CREATE | EXCL, rule + lo + attribute(6, struct.pack("=I", 0)))
 
     def _change(self, kind: int, flags: int, networks: Sequence[Network], ifindex: int) -> dict[Network, OSError]:
         failed: dict[Network, OSError] = {}
@@ -153,10 +162,16 @@ class Netlink:
             failed.update({network: answer for network, answer in answers if isinstance(answer, OSError)})
         return failed
 
-    def _act(self, kind: int, flags: int, body: bytes) -> None:
+    def act(self, kind: int, flags: int, body: bytes) -> None:
+        """One request of ``kind``, acknowledged."""
         (answer,) = self._kernel.exchange(kind, flags | ACK, [body])
         if isinstance(answer, OSError):
             raise answer
+
+
+def link(ifindex: int, up: int = 0) -> bytes:
+    """The head of a message about a link (struct ifinfomsg), and the flag IFF_UP to be set."""
+    return struct.pack("=BxHiII", 0, 0, ifindex, up, up)
 
 
 def _route(network: Network, ifindex: int, kind: int, table: int) -> bytes:

@@ -150,6 +150,9 @@ class Readdressed:
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
         return ends
 
+    def look(self) -> None:
+        """Nothing: it needs the device alone."""
+
     def close(self) -> None:
         """The routes go with the device."""
 

@@ -22,7 +22,7 @@ from .websocket_frames import FrameError, FrameReader, Opcode, close_code, head
 
 log = logging.getLogger(__name__)
 
-RECEIVE = 2**18
+RECEIVE = 2**19
 """Octets received at once."""
 ENOUGH = 2**19
 """Octets that wait to be sent from which on whoever sends is to wait."""

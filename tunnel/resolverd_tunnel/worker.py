@@ -54,7 +54,7 @@ class Tunnel:
         self._transport_name, make = named(options.transport)
         self._known = Known(socket.socket(fileno=options.behind))
         self._finder = StreamFinder(self._known, make, self._on_unauthorized)
-        self._data_path = inside.name
+        self._inside = inside
         self._packets = inside.packet_loop(options.tun, self._known.is_alive, lambda ends: ends in self._gate)
         wires = Wires(inward=self._packets.inward, back=self._packets.back)
         self._gate = Gate(self._finder.open, inside, wires, most=_most_flows())
@@ -173,6 +173,7 @@ class Tunnel:
     def _on_network_change(self) -> None:
         self._finder.hurry()
         try:
+            self._inside.look()
             self._routes.look()
         except OSError as error:
             log.error("following the host's routes: %s", error.strerror)
@@ -185,7 +186,7 @@ class Tunnel:
         return {
             "state": self._packets.blocked or self._finder.state,
             "transport": self._transport_name,
-            "data-path": self._data_path,
+            "data-path": self._inside.name,
             "routes": self._routes.shown(),
             "not-routed": self._routes.not_routed(),
             "streams": len(flows),
