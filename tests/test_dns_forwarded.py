@@ -224,3 +224,23 @@ def test_questions_about_the_world_do_not_push_out_our_own_answers() -> None:
         data = query(f"x{number}.example.com", flags=RD, edns=opt())
         complete(here, data, reply_to(data, a()))
     assert (len(here.memo), len(here.forwarded)) == (1, 8)
+
+
+def test_what_became_ours_while_others_were_asked_is_not_kept() -> None:
+    here = responder()
+    here.configure(replace(WORLD, includes=frozenset({("shop",)})))
+    data = query("late.shop", flags=RD)
+    early, late = (asked_of_others(here, data) for _ in range(2))
+    here.complete(early, outcome(reply_to(data, a("10.96.8.8")), data))
+    assert len(here.forwarded) == 1
+    here.fold((put(service("late", clusterIP="10.96.9.9")),), synced=True, serial=SERIAL + 1)
+    here.complete(late, outcome(reply_to(data, a("10.96.8.8")), data))
+    assert len(here.forwarded) == 0
+
+
+def test_what_another_setting_says_since_is_not_kept() -> None:
+    here = responder()
+    outward = asked_of_others(here, ASKED)
+    here.configure(replace(WORLD, mappings={tuple(NAME.split(".")): ip_address("192.0.2.4")}))
+    here.complete(outward, outcome(SAID, ASKED))
+    assert len(here.forwarded) == 0
