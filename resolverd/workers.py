@@ -25,6 +25,9 @@ MOST_TURNS = 8
 """Turns that an outbox keeps apart; a worker that takes longer is told things out of order."""
 RESTART_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Seconds before each restart in a row; the last one again and again."""
+STEADY = 2.0
+"""Seconds that a worker must have served for its next restart to be the first in a row: whoever kills it now and then,
+the kernel where memory is short above all, must not take names away for longer each time."""
 
 
 @dataclass(slots=True)
@@ -93,6 +96,8 @@ class Worker:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     restarts: int = 0
     outbox: Outbox = field(default_factory=Outbox)
+    _ready_since: float = 0.0
+    """On the loop's clock, while it is ready."""
 
     def tell(self, value: Any) -> None:
         """Send ``value`` as soon as the worker takes it; an older value of the same type is superseded."""
@@ -102,11 +107,10 @@ class Worker:
         """Keep the process alive until cancelled; then stop it. Raises what the worker gives up with."""
         failures = 0
         while True:
-            began = asyncio.get_running_loop().time()
             ended = await self._once()
-            self.ready.clear()
-            if asyncio.get_running_loop().time() - began > 30:
+            if self.ready.is_set() and asyncio.get_running_loop().time() - self._ready_since > STEADY:
                 failures = 0
+            self.ready.clear()
             pause = RESTART_PAUSES[min(failures, len(RESTART_PAUSES) - 1)]
             failures += 1
             self.restarts += 1
@@ -180,6 +184,7 @@ class Worker:
             if isinstance(message, ResolverdError):
                 raise message
             if isinstance(message, Ready):
+                self._ready_since = asyncio.get_running_loop().time()
                 self.ready.set()
             self.on_message(message)
 

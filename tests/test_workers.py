@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import select
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -86,6 +87,29 @@ async def test_a_dead_worker_is_started_again_and_told_everything(monkeypatch: p
         assert [values["told"] for values in told] == ["hello", "hello"]
         assert told[0]["pid"] != told[1]["pid"]
         assert worker.restarts == 1
+
+
+async def test_one_that_had_served_is_started_again_at_once_however_often_it_was_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "RESTART_PAUSES", (0.01, 60.0))
+    monkeypatch.setattr(workers, "STEADY", 0.1)
+    async with running(["hello"], monkeypatch) as (worker, told):
+        for restarts in range(1, 4):
+            await eventually(lambda restarts=restarts: len(told) == restarts)  # type: ignore[misc]
+            await asyncio.sleep(0.2)
+            os.kill(told[-1]["pid"], signal.SIGKILL)
+            await eventually(lambda restarts=restarts: worker.restarts == restarts)  # type: ignore[misc]
+        await eventually(lambda: len(told) == 4)
+
+
+async def test_one_that_dies_at_once_is_given_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers, "RESTART_PAUSES", (0.01, 0.02, 60.0))
+    async with running(["die"], monkeypatch) as (worker, _):
+        await eventually(lambda: worker.restarts == 3)
+    assert [line.rpartition(" in ")[2] for line in caplog.messages] == ["0.01 s", "0.02 s", "60 s"]
 
 
 @pytest.mark.parametrize("turns", range(6))
