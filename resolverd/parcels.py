@@ -9,6 +9,7 @@ died is left aside by the next one. Both learn when the other began anew. Pickle
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import pickle
 import secrets
@@ -25,6 +26,10 @@ _HEAD = struct.Struct("!IIB")
 _HELLO, _FIRST, _LAST = 1, 2, 4
 PIECE = 32 * 1024
 """Octets of a message in one piece; a few of them fit into any socket's buffer."""
+LARGEST = _HEAD.size + PIECE
+"""Octets that the pair has to take at once."""
+PAUSE = 0.005
+"""Seconds until the next try where nobody tells that there is room."""
 _BUDGET = 32
 """Pieces read in one go, so that others get their turn."""
 
@@ -45,6 +50,7 @@ class Parcels:
         self._peer = 0
         self._queue: deque[bytes] = deque()
         self._pieces: list[bytes] = []
+        self._later: asyncio.TimerHandle | None = None
         self._loop.add_reader(end, self._drain)
         self._put(0, _HELLO)
 
@@ -66,37 +72,43 @@ class Parcels:
     def close(self) -> None:
         self._loop.remove_reader(self._end)
         self._loop.remove_writer(self._end)
+        if self._later is not None:
+            self._later.cancel()
         self._end.close()
 
     def _put(self, receiver: int, flags: int, data: bytes = b"") -> None:
         was_idle = not self._queue
         self._queue.append(_HEAD.pack(self._own, receiver, flags) + data)
-        if was_idle and not self._flush():
-            self._loop.add_writer(self._end, self._on_writable)
+        if was_idle:
+            self._flush()
 
-    def _flush(self) -> bool:
-        """Send what there is; whether all of it has left."""
+    def _flush(self) -> None:
+        """Send what there is; the rest as soon as there is room for it."""
         while self._queue:
             try:
                 self._end.send(self._queue[0])
             except BlockingIOError:
-                return False
+                self._loop.add_writer(self._end, self._go_on)
+                return
             except OSError as error:
+                if error.errno == errno.ENOBUFS:  # macOS: its datagram sockets never tell when there is room again
+                    self._later = self._loop.call_later(PAUSE, self._go_on)
+                    return
                 log.debug("the other process takes nothing: %s", error)
                 self._queue.clear()
-                break
+                return
             self._queue.popleft()
-        return True
 
-    def _on_writable(self) -> None:
-        if self._flush():
-            self._loop.remove_writer(self._end)
+    def _go_on(self) -> None:
+        self._loop.remove_writer(self._end)
+        self._flush()
+        if not self._queue:
             self.on_sent()
 
     def _drain(self) -> None:
         for _ in range(_BUDGET):
             try:
-                piece = self._end.recv(_HEAD.size + PIECE)
+                piece = self._end.recv(LARGEST)
             except BlockingIOError:
                 return
             except OSError as error:

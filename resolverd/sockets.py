@@ -12,6 +12,8 @@ from resolverd.host import Server
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Octets of the UDP socket's queue: a burst of questions must not be lost while an answer is made."""
 BACKLOG = 512
+MESSAGE_BUFFER = 256 * 1024
+"""Octets of messages on the way between two of our processes."""
 TRIES = 8
 """Attempts at a port, 0 having been asked for, that is free for both UDP and TCP."""
 
@@ -62,7 +64,11 @@ def message_pair() -> tuple[socket.socket, socket.socket]:
     try:
         return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     except OSError:  # not in the local domain of every system
-        return socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for end in pair:  # macOS takes datagrams of 2,048 octets unless it is told otherwise
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_BUFFER)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MESSAGE_BUFFER)
+    return pair
 
 
 def _bind(server: Server, kind: socket.SocketKind) -> socket.socket:

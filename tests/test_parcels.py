@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import itertools
+import os
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from fakes import eventually
 
+from resolverd import parcels
 from resolverd.parcels import Parcels
 from resolverd.sockets import message_pair
 
@@ -62,6 +68,37 @@ async def test_who_waits_is_told_when_everything_has_left() -> None:
         await eventually(lambda: len(other.heard) == 1)
         one.die()
         other.die()
+
+
+async def test_where_a_full_socket_never_tells_that_it_has_room_it_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Datagrams on macOS: ENOBUFS, and always writable."""
+    ours, theirs = message_pair()
+    with ours, theirs:
+        one, other = Process(ours), Process(theirs)
+        await eventually(lambda: one.begun == other.begun == 1)
+        send = socket.socket.send
+        full: Iterator[bool] = iter([True, False, True, True])
+
+        def sent(self: socket.socket, data: bytes) -> int:
+            if next(full, False):
+                raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+            return send(self, data)
+
+        monkeypatch.setattr(socket.socket, "send", sent)
+        left: list[bool] = []
+        one.parcels.on_sent = lambda: left.append(one.parcels.is_busy)
+        one.parcels.send(b"x" * 100_000)
+        assert one.parcels.is_busy
+        one.parcels.send("more")
+        await eventually(lambda: len(other.heard) == 2)
+        assert (other.heard, left) == ([b"x" * 100_000, "more"], [False])
+        full = itertools.repeat(True)
+        one.parcels.send("for nobody")
+        one.die()
+        other.die()
+        await asyncio.sleep(3 * parcels.PAUSE)
 
 
 async def test_a_process_that_is_started_again_hears_nothing_that_was_meant_for_the_last_one() -> None:

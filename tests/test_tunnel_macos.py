@@ -19,7 +19,7 @@ from fakes import eventually
 from mac_network import Entry, MacNetwork
 from test_tunnel_gate import syn
 
-from resolverd import holds, sockets
+from resolverd import holds, parcels, sockets
 from resolverd.errors import HostError, NoPermissionError
 from resolverd.host import HostRoutes
 from resolverd_tunnel import packet, programs, systems
@@ -302,7 +302,10 @@ def test_messages_between_workers_stay_whole(monkeypatch: pytest.MonkeyPatch, se
     def without_sequenced_packets(family: int, kind: int) -> tuple[socket.socket, socket.socket]:
         if kind == socket.SOCK_SEQPACKET and not sequenced:
             raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
-        return made(family, kind)
+        pair = made(family, kind)
+        for end in pair if kind == socket.SOCK_DGRAM else ():  # net.local.dgram.maxdgram
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+        return pair
 
     monkeypatch.setattr(socket, "socketpair", without_sequenced_packets)
     asking, answering = sockets.message_pair()
@@ -313,3 +316,7 @@ def test_messages_between_workers_stay_whole(monkeypatch: pytest.MonkeyPatch, se
             (1, [WEB, WEB6]),
             (2, [WEB, WEB6]),
         ]
+        many = [WEB] * holds.MAX_ADDRESSES
+        for message in (holds.encode_request(3, many), b"x" * parcels.LARGEST):
+            asking.send(message)
+            assert answering.recv(parcels.LARGEST) == message
