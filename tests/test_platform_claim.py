@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import sys
+import threading
 from subprocess import PIPE
 
 import pytest
 
 from resolverd.errors import HostError
+from resolverd_platform import claim
 from resolverd_platform.claim import claimed
 
 
@@ -50,3 +53,22 @@ def test_a_user_who_may_program_nothing_keeps_nobody_from_it(name: str, caplog: 
         with caplog.at_level(logging.WARNING), claimed(name):
             assert "of user 65534 holds the claim" in caplog.text
         holder.kill()
+
+
+def test_one_who_does_not_say_who_it_is_keeps_nobody_from_it(
+    name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the name, and never listens."""
+    monkeypatch.setattr(claim, "PATIENCE", 0.1)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(name)
+        with caplog.at_level(logging.WARNING), claimed(name):
+            assert "somebody who does not say who holds the claim" in caplog.text
+
+
+def test_one_that_is_just_ending_is_waited_for(name: str) -> None:
+    ending = socket.socket(socket.AF_UNIX)
+    ending.bind(name)
+    threading.Timer(0.1, ending.close).start()
+    with claimed(name), pytest.raises(HostError, match=f"process {os.getpid()} "), claimed(name):
+        pass

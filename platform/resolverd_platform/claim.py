@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterator
 
 from resolverd.errors import HostError
@@ -22,8 +23,9 @@ log = logging.getLogger(__name__)
 NAME = "\0resolverd.host"
 _BACKLOG = 4096
 """Nobody accepts: who connects only wants to know whose it is."""
-_PATIENCE = 1.0
-"""Seconds for connecting."""
+PATIENCE = 1.0
+"""Seconds for connecting, and for whoever has just ended, or begun, to have done so."""
+_PAUSE = 0.02
 _PEER = struct.Struct("3i")
 
 
@@ -37,29 +39,43 @@ def claimed(name: str = NAME) -> Iterator[None]:
 
 
 def _claim(one: socket.socket, name: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not _taken(one, name):
+        holder = _holder(name)
+        if holder is None and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+            continue
+        # Anybody may take the name: a user who can program nothing must not keep root from doing so.
+        if holder is None:
+            log.warning("somebody who does not say who holds the claim of this host's resolver; passed over")
+            return
+        pid, user = holder
+        if user in (0, os.geteuid()):
+            why = f"process {pid} programs this host's resolver already"
+            raise HostError("another resolverd", why, "resolverd down, with its --state-dir; or --backend none")
+        log.warning("process %d of user %d holds the claim of this host's resolver; passed over", pid, user)
+        return
+
+
+def _taken(one: socket.socket, name: str) -> bool:
+    """Whether the name is ours now. Raises HostError."""
     try:
         one.bind(name)
         one.listen(_BACKLOG)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise HostError("claim of this host's resolver", str(error.strerror)) from error
-    else:
-        return
-    pid, user = _holder(name)
-    if user in (0, os.geteuid()):
-        why = f"process {pid} programs this host's resolver already"
-        raise HostError("another resolverd", why, "resolverd down, with its --state-dir; or --backend none")
-    # Anybody may take the name: a user who can program nothing must not keep root from doing so.
-    log.warning("process %d of user %d holds the claim of this host's resolver; passed over", pid, user)
+        return False
+    return True
 
 
-def _holder(name: str) -> tuple[int, int]:
-    """Process and user; user 0 and process 0 when that cannot be told."""
+def _holder(name: str) -> tuple[int, int] | None:
+    """Process and user; None when that cannot be told: it has just gone, or does not listen, yet or ever."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-        asking.settimeout(_PATIENCE)
+        asking.settimeout(PATIENCE)
         try:
             asking.connect(name)
             pid, user, _ = _PEER.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-        except OSError:  # it has just gone, or not yet begun to listen
-            return 0, 0
+        except OSError:
+            return None
     return pid, user
