@@ -19,6 +19,8 @@ def addresses_of(name: str, longest: float, family: int = socket.AF_UNSPEC) -> l
             found.append(socket.getaddrinfo(name, None, family, socket.SOCK_STREAM))
         except OSError as error:
             found.append(error)
+        except UnicodeError as error:  # a label that is empty or too long once it is encoded
+            found.append(OSError(str(error)))
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
