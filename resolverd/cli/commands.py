@@ -3,69 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from resolverd import __version__
-
-F = TypeVar("F", bound=Callable[..., Any])
+from resolverd.cli.config_commands import config
+from resolverd.cli.flags import LEVELS, STATE_DIR, common, given_flags
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-LEVELS = click.Choice(["debug", "info", "warning", "error"])
-
-
-class _Backends(click.Choice[str]):
-    """Ours, and those of other packages; they are looked for only when none of ours is meant."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from resolverd import plugins
-
-        return value if value in plugins.names(plugins.BACKENDS) else super().convert(value, param, ctx)
-
-
-BACKENDS = _Backends(["auto", "systemd-resolved", "etc-resolver", "override", "none"])
-STATE_DIR = click.option("--state-dir", metavar="DIR", help="Folder of the control socket.")
-
-# Flag, the setting it gives, and how click shall treat it.
-_COMMON: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("--config", "", {"metavar": "FILE", "help": "Config file; by default the usual places are looked at."}),
-    ("--kubeconfig", "cluster.kubeconfig", {"metavar": "FILE", "help": "Default: $KUBECONFIG, then ~/.kube/config."}),
-    (
-        "--context",
-        "cluster.context",
-        {"metavar": "NAME", "help": "The kubeconfig's context; default: its current one."},
-    ),
-    (
-        "--namespace",
-        "cluster.namespaces",
-        {"metavar": "NS", "multiple": True, "help": "Watch this namespace only. May be repeated."},
-    ),
-    ("--backend", "host.backend", {"type": BACKENDS, "help": "How the host is told which names are ours."}),
-    ("--tunnel/--no-tunnel", "tunnel.enabled", {"default": None, "help": "Make the addresses reachable, too, or not."}),
-    ("--dns-listen", "daemon.dns_listen", {"metavar": "ADDR:PORT", "help": "Where the DNS server listens."}),
-    ("--state-dir", "daemon.state_dir", {"metavar": "DIR", "help": "Folder of the control socket."}),
-    ("--log-level", "daemon.log_level", {"type": LEVELS, "help": "What is logged; debug also shows tracebacks."}),
-)
-
-
-def _common(command: F) -> F:
-    """The options that `run` and `up` share."""
-    for flag, _, attributes in reversed(_COMMON):
-        command = click.option(flag, **attributes)(command)
-    return command
-
-
-def given_flags(options: dict[str, Any]) -> dict[str, Any]:
-    """The settings that were given as flags, by their dotted names."""
-    named = {flag.split("/")[0].removeprefix("--").replace("-", "_"): setting for flag, setting, _ in _COMMON}
-    return {
-        setting: list(value) if isinstance(value, tuple) else value
-        for option, setting in named.items()
-        if setting and (value := options.get(option)) not in (None, ())
-    }
 
 
 @click.group(context_settings=CONTEXT)
@@ -77,7 +24,7 @@ def cli() -> None:
 
 
 @cli.command()
-@_common
+@common
 def run(**options: Any) -> int:
     """Run the daemon in the foreground.
 
@@ -89,7 +36,7 @@ def run(**options: Any) -> int:
 
 
 @cli.command()
-@_common
+@common
 @click.option("--wait", default=30.0, show_default=True, metavar="SECONDS", help="Longest wait until all works.")
 def up(wait: float, **options: Any) -> int:
     """Start the daemon, wait until all works.
@@ -179,7 +126,7 @@ def loglevel(level: str, state_dir: str | None) -> int:
 
 
 @cli.command()
-@_common
+@common
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def doctor(output: str, **options: Any) -> int:
     """Look for what may go wrong.
@@ -208,7 +155,7 @@ def query(name: str, type: str, state_dir: str | None, server: str | None) -> in
 
 @cli.command()
 @click.argument("name")
-@_common
+@common
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def why(name: str, output: str, **options: Any) -> int:
     """Show whose a name is, and why.
@@ -222,7 +169,7 @@ def why(name: str, output: str, **options: Any) -> int:
 
 
 @cli.command()
-@_common
+@common
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def plan(output: str, **options: Any) -> int:
     """Show what would be changed on this host.
@@ -236,16 +183,16 @@ def plan(output: str, **options: Any) -> int:
 
 
 @cli.command()
-@_common
+@common
 def rbac(**options: Any) -> int:
     """Print the least role that is needed.
 
     A ClusterRole, or with namespaces in the settings a Role for each, as YAML for kubectl.
     """
-    from resolverd import config
     from resolverd.cli.rbac import text
+    from resolverd.config import load
 
-    click.echo(text(config.load(options["config"] or "", given_flags(options)).settings), nl=False)
+    click.echo(text(load(options["config"] or "", given_flags(options)).settings), nl=False)
     return 0
 
 
@@ -275,54 +222,7 @@ def demo(objects: Path | None, shell: bool | None, cluster_only: bool, kubeconfi
     return run_demo(objects, shell)
 
 
-@cli.group()
-def config() -> None:
-    """Check and show the config file.
-
-    None of these needs a running daemon.
-    """
-
-
-@config.command("check")
-@_common
-def check_config(**options: Any) -> int:
-    """Name every mistake.
-
-    Prints a line FILE:LINE:COLUMN: WHAT for each. Exit code 0 without, 2 with mistakes.
-    """
-    from resolverd.cli.config import check
-
-    return check(options["config"] or "", given_flags(options))
-
-
-@config.command("show")
-@_common
-@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
-def show_config(output: str, **options: Any) -> int:
-    """Show every setting and its origin.
-
-    That is a default, a file with line and column, an extension of the kubeconfig, or a flag.
-    """
-    from resolverd.cli.config import show
-
-    return show(options["config"] or "", given_flags(options), output)
-
-
-@config.command("schema")
-def print_config_schema() -> int:
-    """Print the file's JSON Schema."""
-    from resolverd.cli.config import print_schema
-
-    return print_schema()
-
-
-@config.command("path")
-@_common
-def show_config_path(**options: Any) -> int:
-    """Show the files looked at."""
-    from resolverd.cli.config import path
-
-    return path(options["config"] or "", given_flags(options))
+cli.add_command(config)
 
 
 ROOT = click.option(
