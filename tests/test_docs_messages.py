@@ -24,13 +24,13 @@ SOURCES = [path for folder in ("resolverd", "platform", "tunnel") for path in (C
 
 
 def said_by(source: Path) -> set[str]:
-    """Every text of a module, what varies in it written as ``…``."""
+    """Every text of a module, what varies in it (in the log's texts, too) written as ``…``."""
     texts = set()
     for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.JoinedStr):
             texts.add("".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            texts.add(node.value)
+            texts.add(node.value.replace("%s", "…"))
     return texts
 
 
