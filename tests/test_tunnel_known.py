@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 import pytest
@@ -228,3 +228,21 @@ async def test_what_is_said_of_an_address_that_is_not_followed_any_more_is_not_k
         made.known.use(ADDRESSES[1:2])
         await made.settle()
         assert made.known._now.known == {ADDRESSES[1]}
+
+
+async def test_a_slice_that_goes_over_to_a_service_that_is_forgotten_is_gone() -> None:
+    """What is known of it belongs to the service that it has left, and that one is still followed."""
+    address = ip_address("10.96.0.1")
+    other = replace(
+        POD, name="other", service="other", endpoints=Endpoints([Endpoint((str(address),), "", True, False, "x")])
+    )
+    async with scene() as made:
+        made.dns.learn([*CLUSTER, Change(Kind.SLICE, other.key, other)])
+        made.known.use([address])
+        await made.settle()
+        assert made.known.is_alive(address)
+        moved = replace(POD, service="other")
+        made.dns.learn([Change(Kind.SLICE, POD.key, moved), Change(Kind.SLICE, other.key, None)])
+        await made.settle()
+        assert made.known.is_alive(address) is False
+        assert not made.known._now.snapshot.slices

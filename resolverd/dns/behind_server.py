@@ -114,7 +114,8 @@ class BehindServer:
         self._forgotten[key] = None
         self._changes.pop((Kind.SERVICE, key), None)
         for item in self._index.snapshot.by_service.get(key, ()):
-            self._changes.pop((Kind.SLICE, item.key), None)
+            if (Kind.SLICE, item.key) in self._changes:  # it may be known as another service's, whose it was
+                self._tell(Change(Kind.SLICE, item.key, None))
 
     def _tell(self, change: Change) -> None:
         self._changes[change.kind, change.key] = change
