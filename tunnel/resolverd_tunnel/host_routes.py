@@ -50,7 +50,8 @@ class RouteKeeper:
         self._permits = Permits(HostRoutes())
         self._wanted: dict[Address, float] = {}
         """When each address was last asked for, the longest ago first."""
-        self.present: dict[Address, None] = {}
+        self.present: dict[Address, str] = {}
+        """Those that are routed, and how ``status`` has it: made once, it is looked at every second."""
         self.skipped: dict[Address, str] = {}
         """Wanted and not routed, and why."""
         self.owners: dict[Address, str] = {}
@@ -63,7 +64,7 @@ class RouteKeeper:
             if network.prefixlen < network.max_prefixlen:
                 self.ranges[network] = None
                 continue
-            self.present[network.network_address] = None
+            self.present[network.network_address] = str(network)
             self._wanted[network.network_address] = clock()
 
     def hold(self, addresses: Iterable[Address]) -> None:
@@ -103,7 +104,7 @@ class RouteKeeper:
 
     def shown(self) -> list[str]:
         """Every route of ours, for ``status``."""
-        return [str(network) for network in self.ranges] + [f"{a}/{a.max_prefixlen}" for a in self.present]
+        return [*map(str, self.ranges), *self.present.values()]
 
     def not_routed(self) -> list[dict[str, str]]:
         """What is wanted and stays where it is, for ``status``: why, and the route that has it, if one has."""
@@ -163,7 +164,7 @@ class RouteKeeper:
         failed = self._table.add_routes([ip_network(address) for address in free], self._ifindex)
         for address, error in ((address, failed.get(ip_network(address))) for address in free):
             if error is None:
-                self.present[address] = None
+                self.present[address] = f"{address}/{address.max_prefixlen}"
                 self.skipped.pop(address, None)
                 self.owners.pop(address, None)
             else:

@@ -182,13 +182,11 @@ def _route(network: Network, ifindex: int, kind: int, table: int) -> bytes:
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _network(target: bytes, length: int) -> Network:
-    """What a route is to. The same ones are read at every look at the table, and making them anew is most of that."""
-    return ip_network((ip_address(target), length), strict=False)
-
-
 def _parse_route(body: bytes) -> Route | None:
-    """The route in a message, or None for one of a family that is not IP."""
+    """The route in a message, or None for one of a family that is not IP.
+
+    The same messages come at every look at the table: reading them anew would be most of it.
+    """
     family, length, _, _, table, protocol, _, kind, _ = struct.unpack_from("=BBBBBBBBI", body)
     if family not in _BITS:
         return None
@@ -197,7 +195,7 @@ def _parse_route(body: bytes) -> Route | None:
     ifindex = struct.unpack("=I", found[4])[0] if 4 in found else 0
     table = struct.unpack("=I", found[15])[0] if 15 in found else table
     gateway = not found.keys().isdisjoint({5, 9, 18})  # RTA_GATEWAY, RTA_MULTIPATH, RTA_VIA
-    network = _network(target, length)
+    network = ip_network((ip_address(target), length), strict=False)
     direct = kind == UNICAST and bool(ifindex and length) and not gateway and protocol in _WITH_ADDRESS
     return Route(network, ifindex, kind, gateway, table, ours=protocol == _STATIC, direct=direct)
 
