@@ -227,6 +227,24 @@ def test_who_writes_in_place_is_never_seen_with_less_than_all_of_it(
     assert [seen.rstrip("\n") for seen in file.seen] == [text.rstrip("\n")] * 2
 
 
+def test_who_writes_in_place_leaves_what_is_there_where_there_is_no_room(tmp_path: Path) -> None:
+    """As in a container whose disk is full: the file is mounted over the real one."""
+    check_private()
+    run("mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(tmp_path))
+    try:
+        file = ResolvFile(tmp_path / "resolv.conf")
+        text = TEXT + "# \n" * 1000
+        file.path.write_text(text)
+        for longer in (4097, 5000, 9000):
+            with pytest.raises(OSError, match="No space left"):
+                file._overwrite(b"nameserver 192.0.2.1\n" + b"#" * longer)
+            assert file.read() == text
+        file._overwrite(TEXT.encode())
+        assert file.read() == TEXT
+    finally:
+        run("umount", str(tmp_path))
+
+
 async def test_what_another_resolverd_has_put_there_is_not_taken_over(
     replacing: OverrideBackend, tmp_path: Path
 ) -> None:

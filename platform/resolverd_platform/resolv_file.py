@@ -103,10 +103,15 @@ class ResolvFile:
         scratch.rename(target)
 
     def _overwrite(self, data: bytes) -> None:
-        """One write, then a cut: who is killed between the two leaves empty lines at the end, and nothing worse."""
+        """Room first, by empty lines at the end, then one write and a cut.
+
+        Who is killed meanwhile, or finds no room, leaves empty lines at the end, and nothing worse.
+        """
         descriptor = os.open(self.target, os.O_RDWR | os.O_CLOEXEC)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
-            file.write(data.ljust(os.fstat(descriptor).st_size, b"\n"))
+            size = os.fstat(descriptor).st_size
+            _make_room(descriptor, size, len(data) - size)
+            file.write(data.ljust(size, b"\n"))
             file.truncate(len(data))
             os.fsync(descriptor)
 
@@ -118,3 +123,14 @@ class ResolvFile:
             raise NoPermissionError(str(self.path), "you may not write it", "run as root") from error
         except OSError as error:
             raise HostError(str(self.path), str(error.strerror), "use --backend none") from error
+
+
+def _make_room(descriptor: int, size: int, more: int) -> None:
+    """Put ``more`` line ends behind the ``size`` octets of a file. OSError without room for them, and no change."""
+    try:
+        made = os.pwrite(descriptor, b"\n" * max(0, more), size)
+        if made < more:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
