@@ -150,7 +150,12 @@ def _is_alive(pid: int) -> bool:
 
 @contextlib.contextmanager
 def starting(path: Path) -> Iterator[None]:
-    """Say that a daemon is being started in ``path``, until the block ends. HostError when somebody else says so."""
+    """Say that a daemon is being started in ``path``, which is made if need be, until the block ends.
+
+    HostError when somebody else says so.
+    """
+    with _explained(path):
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
     held = _open(path / STARTING)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -165,9 +170,8 @@ def starting(path: Path) -> Iterator[None]:
 
 
 def open_log(path: Path) -> int:
-    """A descriptor of the empty log in the state directory ``path``, which is made if need be."""
+    """A descriptor of the log in the state directory ``path``, empty now: ask only while ``starting``."""
     with _explained(path):
-        path.mkdir(mode=0o755, parents=True, exist_ok=True)
         return os.open(path / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 

@@ -61,9 +61,8 @@ def _daemon(folder: Path, file: str, flags: dict[str, Any]) -> Iterator[subproce
     """A daemon of its own session, which stays when the block succeeds and is stopped when it does not."""
     made = not folder.exists()
     with contextlib.ExitStack() as undo:
-        log = state.open_log(folder)
         undo.callback(_tidy, folder, made)
-        with os.fdopen(log, "wb") as output, state.starting(folder):
+        with state.starting(folder), os.fdopen(state.open_log(folder), "wb") as output:
             process = subprocess.Popen(
                 [*state.PYTHON, "resolverd", "run", *_as_flags(file, flags)],
                 stdin=subprocess.DEVNULL,
