@@ -100,7 +100,7 @@ def serving(folder: Path) -> Iterator[dict[str, int]]:
         servers = {OURS: PORT}
         stack.enter_context(ours(PORT))
         for name, peer in PEERS.items():
-            found = program(name)
+            found = program(peer.program or name)
             if found is None:
                 print(f"{name}: NOT MEASURED, there is none here ({peer.hint})")
                 continue
@@ -147,11 +147,11 @@ def main() -> None:
         runs = measure(Path(place), servers)
     rates = {name: statistics.median(run.rate for run in full) for name, (full, _) in runs.items()}
     slowest = {name: statistics.median(run.percentile(0.99) for run in easy) for name, (_, easy) in runs.items()}
-    print(f"{'server':<12}{'queries/s':>12}{'ours/theirs':>14}{'lost':>6}{'p50':>10}{'p99':>10}   at {RATE:,}/s")
+    print(f"{'server':<16}{'queries/s':>12}{'ours/theirs':>14}{'lost':>6}{'p50':>10}{'p99':>10}   at {RATE:,}/s")
     for name, (full, easy) in runs.items():
         ratio, lost = rates[OURS] / rates[name], sum(run.lost for run in full)
         p50 = statistics.median(run.percentile(0.5) for run in easy)
-        print(f"{name:<12}{rates[name]:>12,.0f}{ratio:>14.2f}{lost:>6}{p50:>7.0f} us{slowest[name]:>7.0f} us", end="")
+        print(f"{name:<16}{rates[name]:>12,.0f}{ratio:>14.2f}{lost:>6}{p50:>7.0f} us{slowest[name]:>7.0f} us", end="")
         least = PEERS[name].at_least if name in PEERS else 0
         print(f"   at least {least}: {'met' if ratio >= least else 'NOT met'}" if least else "")
     if "unbound" in slowest:

@@ -2,7 +2,7 @@
 
 ``DNSMASQ``, ``UNBOUND`` and ``COREDNS`` in the environment name a program; without them the first two are looked for on
 the path and where ``scripts/setup.sh bench`` unpacks them. CoreDNS has its kubernetes and cache plugins, and asks an
-API server of ours by a kubeconfig.
+API server of ours by a kubeconfig: once with as little else as can be, once as kubeadm sets up every cluster.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class Peer:
     """Of its queries per second, what ours are to reach."""
     is_in_cluster: bool = False
     """Whether it knows the names from an API server."""
+    program: str = ""
+    """Its name, where that is another than the peer's."""
 
 
 def program(name: str) -> str | None:
@@ -81,19 +83,57 @@ def _unbound(program: str, folder: Path, port: int, names: Mapping[str, str]) ->
     return [program, "-c", str(folder / "unbound.conf")]
 
 
-def _coredns(program: str, folder: Path, port: int, names: Mapping[str, str]) -> list[str]:
-    """As a cluster has it: the kubernetes plugin, with the cache plugin before it."""
-    (folder / "Corefile").write_text(
-        f".:{port} {{\n  bind 127.0.0.1\n  errors\n  kubernetes cluster.local in-addr.arpa ip6.arpa {{\n"
-        f"    kubeconfig {folder / 'kubeconfig'}\n    ttl 5\n  }}\n  cache 30\n  loadbalance\n}}\n"
-    )
-    return [program, "-conf", str(folder / "Corefile")]
+LEAST = """\
+.:{port} {{
+  bind 127.0.0.1
+  errors
+  kubernetes cluster.local in-addr.arpa ip6.arpa {{
+    kubeconfig {kubeconfig}
+    ttl 5
+  }}
+  cache 30
+  loadbalance
+}}
+"""
+"""The kubernetes plugin, and the cache plugin before it."""
+KUBEADM = """\
+.:{port} {{
+  bind 127.0.0.1
+  errors
+  kubernetes cluster.local in-addr.arpa ip6.arpa {{
+    kubeconfig {kubeconfig}
+    pods insecure
+    fallthrough in-addr.arpa ip6.arpa
+    ttl 30
+  }}
+  prometheus 127.0.0.1:{metrics}
+  forward . 127.0.0.1:9 {{
+    max_concurrent 1000
+  }}
+  cache 30 {{
+    disable success cluster.local
+    disable denial cluster.local
+  }}
+  loadbalance
+}}
+"""
+"""kubeadm's, kind's and minikube's, but for what takes no part in an answer: health, ready, loop, reload."""
+
+
+def _coredns(corefile: str) -> Callable[[str, Path, int, Mapping[str, str]], list[str]]:
+    def command(program: str, folder: Path, port: int, names: Mapping[str, str]) -> list[str]:
+        settings = corefile.format(port=port, metrics=port + 10, kubeconfig=folder / "kubeconfig")
+        (folder / "Corefile").write_text(settings)
+        return [program, "-conf", str(folder / "Corefile")]
+
+    return command
 
 
 PEERS = {
     "dnsmasq": Peer(5352, _dnsmasq, "DNSMASQ=/path, or make bench-dns as root where there is apt", 0.95),
     "unbound": Peer(5353, _unbound, "UNBOUND=/path, or make bench-dns where there is apt", 0.95),
-    "coredns": Peer(5354, _coredns, "COREDNS=/path", 4.0, is_in_cluster=True),
+    "coredns": Peer(5354, _coredns(LEAST), "COREDNS=/path", 4.0, is_in_cluster=True),
+    "coredns-kubeadm": Peer(5355, _coredns(KUBEADM), "COREDNS=/path", 4.0, is_in_cluster=True, program="coredns"),
 }
 
 
