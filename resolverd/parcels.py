@@ -117,25 +117,29 @@ class Parcels:
             if len(piece) < _HEAD.size:  # nobody has the other end any more
                 self._loop.remove_reader(self._end)
                 return
-            self._take(piece)
+            if self._take(piece):
+                return  # it was enough to do: others get their turn
 
-    def _take(self, piece: bytes) -> None:
+    def _take(self, piece: bytes) -> bool:
+        """Whether a message was whole with it."""
         sender, receiver, flags = _HEAD.unpack_from(piece)
         if receiver not in (0, self._own):
-            return
+            return False
         if flags & _HELLO:
             if sender != self._peer:
                 self._greet(sender)
-            return
+            return False
         if sender != self._peer:
-            return
+            return False
         if flags & _FIRST:
             self._pieces.clear()
         self._pieces.append(piece[_HEAD.size :])
-        if flags & _LAST:
-            whole = b"".join(self._pieces)
-            self._pieces.clear()
-            self._on_message(pickle.loads(whole))  # noqa: S301  # see the module's docstring
+        if not flags & _LAST:
+            return False
+        whole = b"".join(self._pieces)
+        self._pieces.clear()
+        self._on_message(pickle.loads(whole))  # noqa: S301  # see the module's docstring
+        return True
 
     def _greet(self, peer: int) -> None:
         self._peer = peer

@@ -136,3 +136,20 @@ async def test_nobody_hears_what_is_said_to_nobody() -> None:
         assert other.heard == ["hello"]
         one.die()
         other.die()
+
+
+async def test_one_message_is_taken_in_a_turn_of_the_loop() -> None:
+    """It may be much to do, and somebody may wait for his route meanwhile."""
+    ours, theirs = message_pair()
+    with ours, theirs:
+        one, other = Process(ours), Process(theirs)
+        await eventually(lambda: one.begun == other.begun == 1)
+        for message in ("first", "x" * 1000, "last"):
+            one.parcels.send(message)
+        other.parcels._drain()
+        assert other.heard == ["first"]
+        other.parcels._drain()
+        assert len(other.heard) == 2
+        await eventually(lambda: other.heard[2:] == ["last"])
+        one.die()
+        other.die()

@@ -67,8 +67,8 @@ class Scene:
     now: float = 0.0
 
     async def settle(self) -> None:
-        """Until everything that was said has been heard: each turn of the loop reads what is there."""
-        for _ in range(8):
+        """Until everything that was said has been heard: each turn of the loop reads a message."""
+        for _ in range(20):
             await asyncio.sleep(0)
 
 

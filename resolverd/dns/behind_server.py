@@ -19,6 +19,9 @@ from resolverd.parcels import Parcels
 
 from .index import RecordIndex
 
+MOST = 50
+"""Changes in one message: taking them in must not keep the tunnel process from routing what is asked meanwhile."""
+
 
 class BehindServer:
     """Answers from ``index``, once that is in step with the cluster."""
@@ -123,7 +126,10 @@ class BehindServer:
     def _flush(self) -> None:
         if self._parcels.is_busy or not (self._forgotten or self._changes or self._told):
             return
-        message = Behind(tuple(self._forgotten), tuple(self._changes.values()), tuple(self._told))
+        forgotten, changes, told = tuple(self._forgotten), tuple(self._changes.values()), tuple(self._told)
         for table in (self._forgotten, self._changes, self._told):
             table.clear()
-        self._parcels.send(message)
+        while len(changes) > MOST:
+            self._parcels.send(Behind(forgotten, changes[:MOST]))
+            forgotten, changes = (), changes[MOST:]
+        self._parcels.send(Behind(forgotten, changes, told))

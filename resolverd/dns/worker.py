@@ -54,6 +54,8 @@ async def take_in(responder: Responder, feed: Feed, behind: BehindServer | None 
     """Fold ``feed`` in slices; it counts as in step when the last one is in."""
     before = responder.index.snapshot
     *first, last = list(parts(feed.changes, SLICE)) or [()]
+    if first:
+        await asyncio.sleep(0)  # reading it took as long as folding a slice
     for changes in first:
         _fold(responder, Feed(changes, before.synced and feed.synced, before.serial), behind)
         await asyncio.sleep(0)

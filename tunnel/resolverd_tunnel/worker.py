@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import resource
 import socket
@@ -68,6 +69,8 @@ class Tunnel:
 
     async def run(self) -> None:
         """Until the channel ends. Raises ResolverdError when the device is gone."""
+        # What is here now stays: looking through it for what could be freed would keep an answer waiting for its route.
+        gc.freeze()
         self._packets.start(self._gate.admit, self._dns.take)
         self._disown()
         await self._channel.send(Ready(NAME))
