@@ -12,7 +12,7 @@ from dns_wire import CD, MANY, RD, opt, query, read
 from dns_wire import responder as knowing
 from hypothesis import given
 from hypothesis import strategies as st
-from upstream_double import a, cname, reply_to, soa
+from upstream_double import a, cname, record, reply_to, soa
 
 from resolverd.dns import foreign
 from resolverd.dns import responder as responder_module
@@ -244,3 +244,34 @@ def test_what_another_setting_says_since_is_not_kept() -> None:
     here.configure(replace(WORLD, mappings={tuple(NAME.split(".")): ip_address("192.0.2.4")}))
     here.complete(outward, outcome(SAID, ASKED))
     assert len(here.forwarded) == 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        (a(), a("192.0.2.2", owner="other.example.net")),
+        (a(), cname("x.example.net"), a("192.0.2.3", owner="x.example.net")),
+        (a(owner="ab.c"), a("192.0.2.2", owner="x.ab.c"), a("192.0.2.3", owner="y.ab.c")),
+        (a(), record(None, Type.AAAA, 40, ip_address("2001:db8::1").packed), a("192.0.2.4")),
+    ],
+    ids=["owners", "alias", "pointers", "families"],
+)
+def test_what_an_alias_of_ours_leads_to_may_be_in_any_order(said: tuple[bytes, ...]) -> None:
+    here, shown = responder(), []
+    data = query("outside.shop.svc.cluster.local", flags=RD, edns=opt())
+    outward = asked_of_others(here, data)
+    target = outward.wanted.query()
+    for _ in range(len(said) + 1):
+        reply = read(here.complete(outward, outcome(reply_to(target, *said), target)).wire)
+        shown.append({(row.owner, row.type, str(row.data)) for row in reply.answer})
+    assert shown == shown[:1] * len(shown)
+    assert len(shown[0]) == len(said) + 1
+
+
+def test_many_records_take_the_memory_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resolverd.dns.memo.MAX_OCTETS", 100_000)
+    here = responder()
+    for number in range(5):
+        data = query(f"x{number}.example.com", flags=RD)
+        complete(here, data, reply_to(data, *(a(f"192.0.{n >> 8}.{n & 255}") for n in range(500))), tcp=True)
+    assert len(here.forwarded) == 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import pairwise, takewhile
 
 from resolverd.names import Address
 
@@ -32,6 +32,8 @@ _EDE = struct.Struct("!HHH")
 _EDE_OPTION = 15
 _SERIAL_SIZE = 4
 _MAX_POINTER = 0x3FFF
+_COUNTED_DOWN = 120
+"""Octets of memory that a time to live takes, roughly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,12 @@ class Prepared:
     def octets(self) -> int:
         """Octets behind the question, without the serial."""
         return len(self.before) + len(self.block) + len(self.after)
+
+    @property
+    def weight(self) -> int:
+        """Octets of memory that keeping it takes, roughly; always the same."""
+        ttls = self.countdown.ttls if self.countdown else None
+        return self.octets + _COUNTED_DOWN * len(ttls or ())
 
     def size(self, question: bytes) -> int:
         """Octets of the whole reply to ``question``."""
@@ -195,7 +203,7 @@ def prepare(name: Name, answer: Answer, edns: Edns | None, limit: int) -> Prepar
     if writer.serial_at >= 0:
         _open(prepared, writer.serial_at, writer.serial_at + _SERIAL_SIZE)
         prepared.has_serial = True
-    elif len(writer.address_starts) > 1 and counts[2] == 0:
+    elif counts[2] == 0 and _are_alike(answer, writer.address_starts, len(writer.data)):
         _leave_block(prepared, writer.address_starts, len(writer.data))
     return prepared
 
@@ -209,8 +217,16 @@ def _suffixes(folded: Name) -> dict[Name, int]:
     return found
 
 
+def _are_alike(answer: Answer, starts: list[int], end: int) -> bool:
+    """Whether the address records come last, of one owner and one size. What an alias leads to is as others say it."""
+    if len(starts) < 2 or len({record.owner for record in answer.answer if isinstance(record.data, Address)}) > 1:
+        return False
+    step = starts[1] - starts[0]
+    return all(after - before == step for before, after in pairwise((*starts, end)))
+
+
 def _leave_block(prepared: Prepared, starts: list[int], end: int) -> None:
-    """Leave the address records of the answer open. They come last, and have one owner and so one size."""
+    """Leave the address records of the answer open."""
     prepared.block, prepared.step = prepared.before[starts[0] : end], starts[1] - starts[0]
     _open(prepared, starts[0], end)
 

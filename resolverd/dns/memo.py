@@ -10,7 +10,7 @@ from .index import Dependency
 
 MAX_ENTRIES = 16384
 MAX_OCTETS = 32 * 1024 * 1024
-"""Of all replies together."""
+"""Of all replies together, in memory."""
 MAX_SPELLINGS = 4
 """Messages kept for each reply: clients that turn letters at random have a new one each time."""
 
@@ -45,7 +45,7 @@ class Memo:
         """Keep ``reply`` until something in ``depends`` changes."""
         self._drop(key)
         self.entries[key] = reply
-        self._octets += reply.octets
+        self._octets += reply.weight
         self._depends[key] = depends
         for what in depends:
             self._touching.setdefault(what, set()).add(key)
@@ -81,7 +81,7 @@ class Memo:
             return
         for message in self._spellings.pop(key, ()):
             del self.spelled[message]
-        self._octets -= reply.octets
+        self._octets -= reply.weight
         for what in self._depends.pop(key):
             keys = self._touching[what]
             keys.discard(key)
