@@ -384,6 +384,7 @@ class Daemon:
             config,
             watched=self._follower.covered,
             cluster_dns=address_of(self._settings.cluster.dns_service),
+            cluster=self._follower.switches,
             wants_domain=self._wants_domain,
         )
 

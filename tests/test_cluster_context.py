@@ -54,9 +54,11 @@ async def test_the_same_context_on_another_server_is_another_truth(tmp_path: Pat
         following(cluster, tmp_path) as one,
     ):
         follower = await one.synced()
+        assert follower.switches == 0
         (tmp_path / "kubeconfig").write_text(other.kubeconfig())
         follower.renew()
         await eventually(lambda: known(follower.snapshot) == truth(other))
+        assert follower.switches == 1
 
 
 async def test_what_the_old_server_says_while_the_new_one_is_looked_up_is_not_where_to_resume(

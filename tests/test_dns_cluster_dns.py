@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -159,6 +159,43 @@ async def test_what_one_said_is_not_what_the_other_says(change: dict[str, Any]) 
             here.configure(config)
             assert str((await here.ask(query(GIT))).answer[0].data) == expected
         assert len(other.asked) == 1
+
+
+async def test_what_another_cluster_said_is_forgotten() -> None:
+    """Its DNS service may well have the same address."""
+    addresses = iter(("10.96.0.1", "10.96.0.2", "10.96.0.3"))
+
+    async def says(asked: bytes, tcp: bool) -> list[bytes]:
+        return [reply_to(asked, a(next(addresses)))]
+
+    async with included(says, KUBE_DNS) as (here, _, _tunnel):
+        for cluster in range(3):
+            here.configure(replace(here.responder.config, cluster=cluster))
+            for _ in range(2):
+                assert str((await here.ask(query(GIT))).answer[0].data) == f"10.96.0.{cluster + 1}"
+
+
+async def test_another_cluster_is_not_asked_over_the_old_one_s_connection() -> None:
+    connections = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        with closing(writer), suppress(ConnectionResetError):
+            while length := await reader.read(2):
+                asked = await reader.readexactly(int.from_bytes(length, "big"))
+                reply = reply_to(asked, a(ttl=0))
+                writer.write(len(reply).to_bytes(2, "big") + reply)
+
+    snapshot, _ = fold(Snapshot(), (put(Namespace("kube-system")), put(KUBE_DNS)))
+    async with await asyncio.start_server(serve, "127.0.0.10", 0) as server:
+        dns = ClusterDns(lambda: snapshot, None, server.sockets[0].getsockname()[1])
+        async with forwarding(config=INCLUDED, cluster=lambda _: (dns,)) as here:
+            for cluster, expected in ((0, 1), (0, 1), (1, 2), (1, 2)):
+                here.configure(replace(here.responder.config, cluster=cluster))
+                assert (await here.ask(query(GIT))).rcode == 0
+                assert len(connections) == expected
+        dns.close()
+        await eventually(lambda: all(each.is_closing() for each in connections))
 
 
 async def test_it_is_followed_when_it_moves() -> None:

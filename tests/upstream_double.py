@@ -15,6 +15,7 @@ from dns_cluster import CONFIG, OBJECTS, SERIAL, name_of, put
 from dns_wire import HEADER, Reply, read, wire
 
 from resolverd.cluster.objects import ClusterObject
+from resolverd.dns.cluster_dns import ClusterDns
 from resolverd.dns.dispatch import Dispatcher
 from resolverd.dns.forward import Forwarder
 from resolverd.dns.holds_client import HoldsClient
@@ -25,6 +26,7 @@ from resolverd.dns.rules import DnsConfig
 from resolverd.dns.server import UdpServer
 from resolverd.dns.tcp import TcpServer
 from resolverd.dns.upstream import Upstream
+from resolverd.dns.worker import adopt
 from resolverd.host import Server
 
 GUARD = 20.0
@@ -188,8 +190,8 @@ class Forwarding:
     clock: Clock
 
     def configure(self, config: DnsConfig) -> None:
-        self.responder.configure(config)
-        self.forwarder.configure(config)
+        services = (each for each in self.forwarder.cluster if isinstance(each, ClusterDns))
+        adopt(config, self.responder, self.forwarder, services)
 
     async def ask(self, query: bytes) -> Reply:
         """The reply to ``query`` over UDP, from a socket of its own; AssertionError unless its id is right."""

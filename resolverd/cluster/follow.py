@@ -63,6 +63,8 @@ class Follower:
     """What of ``scope`` has been listed: names in the rest of it are not known to be missing."""
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     """The lists are in, but the pods': what is known is no older than the watches."""
+    switches: int = 0
+    """How often it became another cluster, or another server of one."""
     context_note: str = ""
     """What happened when the kubeconfig last changed."""
     facts: Facts = field(init=False)
@@ -151,6 +153,7 @@ class Follower:
             self.context_note = f"the kubeconfig changed: following {where}, {instead}"
             log.warning("%s", self.context_note)
             self._is_another = True
+            self.switches += 1
             self._part.ask_again()
         await self.servers.settle(context.access)
         self.on_context(context)

@@ -62,5 +62,5 @@ class ClusterDns:
         return await self._line.ask(str(address), self._port, query)
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Give the connections up; whoever asks next has new ones."""
         self._line.close()

@@ -72,8 +72,12 @@ class Forwarder:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def configure(self, config: DnsConfig) -> None:
-        """Ask by ``config`` from now on. Whom other upstreams' answers came from is no longer known: they go."""
-        if (config.upstreams, config.mark) != (self._config.upstreams, self._config.mark):
+        """Ask by ``config`` from now on. Whom other upstreams' answers came from is no longer known: they go.
+
+        So do those of another cluster's DNS service, which may have had the same address.
+        """
+        before = self._config
+        if (config.upstreams, config.mark, config.cluster) != (before.upstreams, before.mark, before.cluster):
             self._upstreams = tuple(DnsServer(server, config.mark) for server in config.upstreams)
             self._changes += 1
             self._loops.clear()

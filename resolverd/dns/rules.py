@@ -37,6 +37,8 @@ class DnsConfig:
     """Namespaces whose services we know; what is in another is the cluster's DNS service's to say. None: all."""
     cluster_dns: Address | None = None
     """The cluster's DNS service; None: the Snapshot tells."""
+    cluster: int = 0
+    """How many other clusters were followed before this one: what their DNS services said does not count any more."""
     wants_domain: bool = False
     """Whether the domain is to be found out from the cluster's DNS service."""
     ranges: tuple[Network, ...] = ()

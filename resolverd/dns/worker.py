@@ -14,7 +14,7 @@ import gc
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 from resolverd import logs
@@ -69,6 +69,15 @@ def _fold(responder: Responder, feed: Feed, behind: BehindServer | None) -> None
     touched = responder.fold(feed.changes, synced=feed.synced, serial=feed.serial)
     if behind is not None and touched:
         behind.look(before, touched)
+
+
+def adopt(config: DnsConfig, responder: Responder, forwarder: Forwarder, cluster: Iterable[ClusterDns]) -> None:
+    """Answer by ``config`` from now on."""
+    if config.cluster != responder.config.cluster:  # its DNS service may have the address of the old one's
+        for service in cluster:
+            service.close()
+    responder.configure(config)
+    forwarder.configure(config)
 
 
 def report(responder: Responder, forwarder: Forwarder, lost: int, latencies: Latencies) -> dict[str, object]:
@@ -169,8 +178,7 @@ async def serve(
     configured = asyncio.Event()
 
     def configure(config: DnsConfig) -> None:
-        responder.configure(config)
-        forwarder.configure(config)
+        adopt(config, responder, forwarder, cluster)
         configured.set()
 
     learn = partial(take_in, responder, behind=told)
