@@ -106,6 +106,20 @@ async def test_a_killed_process_leaves_nothing_and_the_next_one_goes_on(tunnel: 
         await second.reported(lambda values: values["data-path"] == "offload")
 
 
+@pytest.mark.parametrize("path", ["namespace", "readdress"])
+async def test_the_next_process_may_have_to_do_without(tunnel: Rig, path: str) -> None:
+    """What the killed one left on the device must not keep its segments."""
+    address = await tunnel.address("web")
+    tunnel.process.kill()
+    await tunnel.process.wait()
+    assert await is_classified()
+    async with process_on(tunnel.device, tunnel.cluster, "--data-path", path) as second:
+        await second.start()
+        assert (await curl(url(address)))[0] == 0
+        await second.reported(lambda values: values["data-path"] == path)
+        assert (await is_classified(), mtu()) == (False, MTU)
+
+
 async def test_a_frozen_process_s_clients_are_not_told_anything(tunnel: Rig) -> None:
     address = await tunnel.address("echo")
     reader, writer = await asyncio.open_connection(str(address), 7)
@@ -122,21 +136,22 @@ async def test_a_frozen_process_s_clients_are_not_told_anything(tunnel: Rig) -> 
     writer.close()
 
 
-async def test_a_wire_that_somebody_deletes_is_done_without(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("what", ["delete {}", "set {} down", "set {} mtu 1500"])
+async def test_a_wire_that_somebody_takes_away_is_done_without(what: str, capfd: pytest.CaptureFixture[str]) -> None:
     async with rig() as tunnel:
         await tunnel.start()
         address = await tunnel.address("echo")
         reader, writer = await asyncio.open_connection(str(address), 7)
         (wire,) = links()
-        assert (await shell(f"ip link delete {wire}")).code == 0
+        assert (await shell(f"ip link {what.format(wire)}")).code == 0
         await tunnel.reported(lambda values: values["data-path"] == "namespace")
         writer.write(b"still there?")
         async with asyncio.timeout(10):
             assert await reader.readexactly(12) == b"still there?"
         writer.close()
         assert (await curl(url(await tunnel.address("web"))))[0] == 0
-        assert (await is_classified(), mtu()) == (False, MTU)
-    assert capfd.readouterr().err.count("somebody deleted a link") == 1
+        assert (await is_classified(), mtu(), links()) == (False, MTU, [])
+    assert capfd.readouterr().err.count("somebody deleted or changed its link") == 1
 
 
 async def test_flushed_classifiers_are_done_without(tunnel: Rig) -> None:

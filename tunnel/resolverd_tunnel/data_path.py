@@ -10,6 +10,7 @@ from .host_routes import RouteTable
 from .inside import Inside
 from .namespace import NAMESPACE, OFFLOAD, PrivateNamespace
 from .netlink import explain
+from .offload import release
 from .readdressed import Readdressed, firewall_hint
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ CHOICES = (AUTO, OFFLOAD, NAMESPACE, READDRESS)
 
 def choose(wanted: str, ifindex: int, routes: RouteTable) -> Inside:
     """The data path ``wanted``, one of :data:`CHOICES`, for a device. HostError or NoPermissionError."""
+    release(ifindex)
     if wanted == READDRESS:
         return Readdressed.create(ifindex, routes)
     try:

@@ -15,8 +15,9 @@ INGRESS, EGRESS = 0xFFF2, 0xFFF3
 
 _DELLINK, _GETLINK = 17, 18
 _NEWQDISC, _DELQDISC, _NEWTFILTER = 36, 37, 44
-_MAC, _NAME, _LINK, _KIND, _PROCESS = 1, 3, 5, 18, 19
+_MAC, _NAME, _MTU, _LINK, _KIND, _PROCESS = 1, 3, 4, 5, 18, 19
 """Attributes of a link (linux/if_link.h)."""
+_UP = 1
 _CLSACT = 0xFFFFFFF1
 _HANDLE = 0xFFFF0000
 _PRIORITY = 1 << 16
@@ -42,15 +43,17 @@ def peer_of(netlink: Netlink, ifindex: int) -> int:
     return number
 
 
-def has_link(netlink: Netlink, ifindex: int) -> bool:
-    """Whether there is a link of this number."""
+def carries(netlink: Netlink, ifindex: int, mtu: int) -> bool:
+    """Whether there is a link of this number, up, that takes packets of ``mtu`` octets."""
     try:
-        netlink.ask(_GETLINK, link(ifindex))
+        answer = netlink.ask(_GETLINK, link(ifindex))
     except OSError as error:
         if error.errno != errno.ENODEV:
             raise
         return False
-    return True
+    (flags,) = struct.unpack_from("=I", answer, 8)
+    (size,) = struct.unpack("=I", dict(attributes(answer[len(link(0)) :]))[_MTU])
+    return bool(flags & _UP) and size >= mtu
 
 
 def remove_link(netlink: Netlink, ifindex: int) -> None:

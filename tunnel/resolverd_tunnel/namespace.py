@@ -84,10 +84,11 @@ class PrivateNamespace:
         self.name = OFFLOAD
 
     def look(self) -> None:
-        """Move segments ourselves once somebody has deleted the kernel's way. OSError."""
+        """Move segments ourselves once somebody has taken the kernel's way away. OSError."""
         if self._wire is None or self._wire.is_whole():
             return
-        log.warning("the kernel's way for segments is gone: somebody deleted a link; they are copied from now on")
+        why = "somebody deleted or changed its link"
+        log.warning("the kernel's way for segments is gone: %s; they are copied from now on", why)
         self._wire.cut()
         self._wire, self.name = None, NAMESPACE
 

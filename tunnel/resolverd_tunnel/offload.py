@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from . import bpf, device_linux
 from .bpf import R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, STACK
-from .links import EGRESS, INGRESS, add_veth, classify, has_link, peer_of, remove_link, stop_classifying
+from .links import EGRESS, INGRESS, add_veth, carries, classify, peer_of, remove_link, stop_classifying
 from .netlink import Netlink
 
 log = logging.getLogger(__name__)
@@ -175,9 +175,9 @@ class Wire:
         return wire
 
     def is_whole(self) -> bool:
-        """Whether the pair is still there: anybody may delete it. OSError."""
+        """Whether the pair is still there, up, and wide enough: anybody may delete it, or change it. OSError."""
         with _netlink() as netlink:
-            return has_link(netlink, self.end)
+            return carries(netlink, self.end, WIRE_MTU)
 
     def cut(self) -> None:
         """Let everything come to our descriptors again, from now on, and remove the pair."""
@@ -185,6 +185,16 @@ class Wire:
         self.run(lambda: _turn_back(socket.if_nametoindex(self.tun)))
         with _netlink() as netlink, _whether_there_or_not():
             remove_link(netlink, self.end)
+
+
+def release(device: int) -> None:
+    """Let everything that the host's device ``device`` sends come to its descriptor.
+
+    The device outlives its processes: one that was killed left its program there, which turns segments to nowhere.
+    """
+    with _netlink() as netlink, _whether_there_or_not():
+        stop_classifying(netlink, device)
+        netlink.set_link_up(device, device_linux.MTU)
 
 
 def _make(tun: str) -> int:
@@ -240,5 +250,5 @@ def _whether_there_or_not() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENODEV, errno.ENOENT, errno.EINVAL):
+        if error.errno not in (errno.ENODEV, errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):
             log.warning("the kernel's way for segments: %s", error.strerror)
