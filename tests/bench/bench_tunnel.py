@@ -149,6 +149,12 @@ class _Plain:
                 sent = client.send(rest)
             except BlockingIOError:
                 sent = 0
+            except OSError as error:  # the client is gone
+                loop.remove_reader(self._connection)
+                loop.remove_writer(client)
+                if not ended.done():
+                    ended.set_exception(error)
+                return
             count(sent)
             if sent == len(rest):
                 loop.remove_writer(client)
@@ -235,7 +241,11 @@ def table(title: str, ours: Measure, theirs: Measure, beside: str = "without us"
     print(f"\n| {title} | ours | {beside} | ratio | processor, ours | theirs |\n|---|---|---|---|---|---|")
     for kind, what in (("d", "down"), ("u", "up")):
         for streams in (1, 8):
-            rounds = _rounds(ours, theirs, kind, streams)
+            rounds = [pair for pair in _rounds(ours, theirs, kind, streams) if all(f["octets"] for f in pair)]
+            if len(rounds) < RUNS:  # kubectl ends its session now and then
+                print(f"| {what}, {streams} streams: nothing came through in {RUNS - len(rounds)} rounds | | | | | |")
+            if not rounds:
+                continue
             rates = [tuple(f["octets"] * 8 / f["seconds"] / 1e9 for f in pair) for pair in rounds]
             our, their = (statistics.median(rate[side] for rate in rates) for side in (0, 1))
             ratio = statistics.median(rate[0] / rate[1] for rate in rates)
