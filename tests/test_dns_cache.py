@@ -35,6 +35,7 @@ from resolverd.dns.message import HEADER, HEADER_SIZE, Edns, MalformedMessageErr
 from resolverd.dns.outward import Key, Outcome
 from resolverd.dns.records import Rcode
 from resolverd.dns.rules import DnsConfig
+from resolverd.dns.worker import wake
 
 NAME = "www.example.com"
 SHORT = 0.3
@@ -63,6 +64,14 @@ class TestHowLong:
             assert await ttls_after(28.9, here, query(NAME.upper())) == [21, 1, 61]
             assert len(other.asked) == 1
             assert await ttls_after(0.1, here, query(NAME)) == [60, 40, 100]
+            assert len(other.asked) == 2
+
+    async def test_they_pass_while_the_host_sleeps(self) -> None:
+        async with upstream(always(a(ttl=300))) as other, forwarding(other.server) as here:
+            for slept, expected in ((0, [300]), (100, [200]), (250, [300])):
+                wake(slept, here.responder, here.forwarder)
+                assert await ttls_after(0, here, query(NAME)) == expected
+                assert await ttls_after(0, here, query(NAME)) == expected
             assert len(other.asked) == 2
 
     @pytest.mark.parametrize("rcode", [0, 3])

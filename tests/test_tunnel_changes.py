@@ -25,6 +25,7 @@ from resolverd.cluster.target import Target
 from resolverd.demo.cluster import DemoCluster, Traits
 from resolverd.demo.rights import ADMIN, User
 from resolverd.settings import ClusterSettings
+from resolverd.sleep import notice_sleep, seconds_slept
 from resolverd_tunnel import pulse as pulsing
 from resolverd_tunnel.device_linux import create_device
 from resolverd_tunnel.finding import StreamFinder
@@ -34,7 +35,6 @@ from resolverd_tunnel.network_changes import SETTLE, NetworkChanges
 from resolverd_tunnel.packet import Opening
 from resolverd_tunnel.port_forward import PortForward
 from resolverd_tunnel.pulse import Pulse
-from resolverd_tunnel.sleep import notice_sleep, seconds_slept
 from resolverd_tunnel.transport import NoWayError, TransportError
 
 CLIENT = ip_address("198.18.53.1")

@@ -73,6 +73,11 @@ class Cache:
         while len(self._entries) > entries or self.octets > octets:
             self._drop(next(iter(self._entries)))
 
+    def age(self, seconds: float) -> None:
+        """Everything is ``seconds`` older than the clock says: the host has slept."""
+        for kept in self._entries.values():
+            kept.since -= seconds
+
     def clear(self) -> None:
         self._entries.clear()
         self.octets = 0

@@ -21,6 +21,7 @@ from resolverd import logs
 from resolverd.channel import Channel
 from resolverd.feed import Ask, Feed, FoundDomain, LogLevel, Outdated, Ready, Tail, parts
 from resolverd.reporting import Reporter
+from resolverd.sleep import notice_sleep, seconds_slept
 
 from .behind_server import BehindServer
 from .cluster_dns import ClusterDns
@@ -78,6 +79,12 @@ def adopt(config: DnsConfig, responder: Responder, forwarder: Forwarder, cluster
             service.close()
     responder.configure(config)
     forwarder.configure(config)
+
+
+def wake(slept: float, responder: Responder, forwarder: Forwarder) -> None:
+    """The host has slept for so many seconds, which the loop's clock does not count and times to live do."""
+    forwarder.cache.age(slept)
+    responder.forwarded.clear()
 
 
 def report(responder: Responder, forwarder: Forwarder, lost: int, latencies: Latencies) -> dict[str, object]:
@@ -197,6 +204,8 @@ async def serve(
             await channel.send(Ready("dns"))
         tasks.append(asyncio.create_task(reporter.run()))
         tasks.append(asyncio.create_task(tap.run()))
+        on_wake = partial(wake, responder=responder, forwarder=forwarder)
+        tasks.append(asyncio.create_task(notice_sleep(seconds_slept, on_wake)))
         tasks.append(asyncio.create_task(_find_domain(channel, responder, cluster)))
         await tasks[0]
     finally:

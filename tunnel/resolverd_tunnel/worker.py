@@ -24,6 +24,7 @@ from resolverd.feed import Ask, AskConnections, Connections, LogLevel, Reach, Re
 from resolverd.host import HostRoutes
 from resolverd.names import Address
 from resolverd.reporting import Reporter
+from resolverd.sleep import notice_sleep, seconds_slept
 
 from . import data_path, systems
 from .dns_over_tcp import DnsOverTcp
@@ -33,7 +34,6 @@ from .holds_server import HoldsServer
 from .host_routes import RouteKeeper, RouteTable
 from .inside import Inside
 from .known import Known
-from .sleep import notice_sleep, seconds_slept
 from .transport import named
 
 log = logging.getLogger(__name__)
