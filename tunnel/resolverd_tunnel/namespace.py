@@ -87,8 +87,7 @@ class PrivateNamespace:
         """Move segments ourselves once somebody has taken the kernel's way away. OSError."""
         if self._wire is None or self._wire.is_whole():
             return
-        why = "somebody deleted or changed its link"
-        log.warning("the kernel's way for segments is gone: %s; they are copied from now on", why)
+        log.warning("segments are copied from now on: somebody deleted or changed the link that they went by")
         self._wire.cut()
         self._wire, self.name = None, NAMESPACE
 
