@@ -181,20 +181,20 @@ class Wire:
 
     def cut(self) -> None:
         """Let everything come to our descriptors again, from now on, and remove the pair."""
-        _turn_back(self.device)
-        self.run(lambda: _turn_back(socket.if_nametoindex(self.tun)))
+        release(self.device)
+        self.run(lambda: release(socket.if_nametoindex(self.tun)))
         with _netlink() as netlink, _whether_there_or_not():
             remove_link(netlink, self.end)
 
 
 def release(device: int) -> None:
-    """Let everything that the host's device ``device`` sends come to its descriptor.
+    """Let everything that a TUN device sends come to its descriptor, in packets as large as they get.
 
-    The device outlives its processes: one that was killed left its program there, which turns segments to nowhere.
+    The host's outlives its processes: one that was killed left its program there, which turns segments to nowhere.
     """
     with _netlink() as netlink, _whether_there_or_not():
-        stop_classifying(netlink, device)
         netlink.set_link_up(device, device_linux.MTU)
+        stop_classifying(netlink, device)
 
 
 def _make(tun: str) -> int:
@@ -220,12 +220,6 @@ def _turn(netlink: Netlink, tun: int, wire: int, *, judged: bool) -> None:
 def _turn_inside(tun: str) -> None:
     with _netlink() as netlink:
         _turn(netlink, socket.if_nametoindex(tun), socket.if_nametoindex(_INSIDE), judged=False)
-
-
-def _turn_back(tun: int) -> None:
-    with _netlink() as netlink, _whether_there_or_not():
-        netlink.set_link_up(tun, device_linux.MTU)
-        stop_classifying(netlink, tun)
 
 
 def _attach(netlink: Netlink, device: int, hook: int, code: list[bpf.Instruction]) -> None:
