@@ -133,7 +133,8 @@ class Responder:
         None where :meth:`respond` has to say. ``now`` is monotonic time: addresses that are no longer known to be
         routed are not repeated.
         """
-        spelled = self.memo.spelled.get(data[2:]) or self.forwarded.spelled.get(data[2:])
+        message = data[2:]
+        spelled = self.memo.spelled.get(message) or self.forwarded.spelled.get(message)
         if spelled is None or spelled.prepared.fresh_until <= now:
             return None
         prepared = spelled.prepared

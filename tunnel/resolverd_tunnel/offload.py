@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -164,7 +164,7 @@ class Wire:
         end = run(lambda: _make(tun))
         wire = cls(device, end, tun, run)
         try:
-            with _netlink() as netlink:
+            with closing(Netlink()) as netlink:
                 netlink.set_link_up(end, WIRE_MTU)
                 _attach(netlink, end, INGRESS, inward(device))
                 run(lambda: _turn_inside(tun))
@@ -176,14 +176,14 @@ class Wire:
 
     def is_whole(self) -> bool:
         """Whether the pair is still there, up, and wide enough: anybody may delete it, or change it. OSError."""
-        with _netlink() as netlink:
+        with closing(Netlink()) as netlink:
             return carries(netlink, self.end, WIRE_MTU)
 
     def cut(self) -> None:
         """Let everything come to our descriptors again, from now on, and remove the pair."""
         release(self.device)
         self.run(lambda: release(socket.if_nametoindex(self.tun)))
-        with _netlink() as netlink, _whether_there_or_not():
+        with closing(Netlink()) as netlink, _whether_there_or_not():
             remove_link(netlink, self.end)
 
 
@@ -192,14 +192,14 @@ def release(device: int) -> None:
 
     The host's outlives its processes: one that was killed left its program there, which turns segments to nowhere.
     """
-    with _netlink() as netlink, _whether_there_or_not():
+    with closing(Netlink()) as netlink, _whether_there_or_not():
         netlink.set_link_up(device, device_linux.MTU)
         stop_classifying(netlink, device)
 
 
 def _make(tun: str) -> int:
     """In the private namespace: the pair, its end here up and leading to ``tun``. The number of its other end."""
-    with _netlink() as netlink:
+    with closing(Netlink()) as netlink:
         add_veth(netlink, _INSIDE, NAMES, os.getpid(), _MAC)
         here = socket.if_nametoindex(_INSIDE)
         try:
@@ -218,7 +218,7 @@ def _turn(netlink: Netlink, tun: int, wire: int, *, judged: bool) -> None:
 
 
 def _turn_inside(tun: str) -> None:
-    with _netlink() as netlink:
+    with closing(Netlink()) as netlink:
         _turn(netlink, socket.if_nametoindex(tun), socket.if_nametoindex(_INSIDE), judged=False)
 
 
@@ -228,15 +228,6 @@ def _attach(netlink: Netlink, device: int, hook: int, code: list[bpf.Instruction
         classify(netlink, device, hook, program)
     finally:
         os.close(program)
-
-
-@contextmanager
-def _netlink() -> Iterator[Netlink]:
-    netlink = Netlink()
-    try:
-        yield netlink
-    finally:
-        netlink.close()
 
 
 @contextmanager
