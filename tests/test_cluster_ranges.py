@@ -66,15 +66,25 @@ class Told:
         self.pages: dict[str, list[Json]] = {SERVICE_CIDRS: [{"spec": {"cidrs": cidrs}}]}
         if nodes is not None:
             self.pages[NODES] = [{"spec": spec} for spec in nodes]
+        self.status = 403
 
     async def get(self, path: str) -> Json:
         if path not in self.pages:
-            raise ApiError(path, "may not", status=403)
+            raise ApiError(path, "may not", status=self.status)
         return {"items": self.pages[path]}
 
 
 async def found(cidrs: list[str], nodes: list[dict[str, Any]] | None) -> dict[str, str]:
-    return {str(network): source for network, source in (await discover(cast(ApiClient, Told(cidrs, nodes)))).items()}
+    told = await discover(cast(ApiClient, Told(cidrs, nodes)))
+    assert told.is_refused == (nodes is None)
+    return {str(network): source for network, source in told.ranges.items()}
+
+
+async def test_what_a_cluster_does_not_have_is_not_refused() -> None:
+    old = Told([], [])
+    del old.pages[SERVICE_CIDRS]
+    old.status = 404
+    assert not (await discover(cast(ApiClient, old))).is_refused
 
 
 async def test_each_range_has_its_source() -> None:

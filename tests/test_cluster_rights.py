@@ -183,6 +183,35 @@ async def test_rights_that_are_taken_or_given_while_it_runs_are_noticed(
             await soon(follower, side)
 
 
+async def test_rights_for_what_is_known_otherwise_are_noticed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Namespaces are known by their services, and ranges by addresses, until both may be read."""
+    monkeypatch.setattr(scoping, "PAUSE", 0.3)
+    monkeypatch.setattr(follow, "REFUSED", (0.1, 0.2))
+    async with demo_side() as side:
+        side.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "empty"}})
+        name, access = await side.user(EVERYTHING)
+        token = access.token.removeprefix("Bearer ")
+        most = Rule(FOLLOW, BOTH | {"pods"})
+        given, side.tokens[token] = side.tokens[token], User(name, (most,))
+        async with followed_as(access, tmp_path, monkeypatch) as (follower, _):
+            await eventually(lambda: follower.facts.is_refused and not follower.scope.lists_namespaces)
+            await eventually(lambda: "10.96.0.0/24" in map(str, follower.facts.ranges))
+            assert ("shop" in follower.snapshot.namespaces, "empty" in follower.snapshot.namespaces) == (True, False)
+            side.tokens[token] = given
+            await eventually(lambda: follower.scope.lists_namespaces and "empty" in follower.snapshot.namespaces)
+            await soon(follower, side)
+            everybody = Rule(frozenset({"get", "list"}), frozenset({"nodes", "servicecidrs", "configmaps"}))
+            side.tokens[token] = replace(given, rules=(*given.rules, everybody))
+            await eventually(lambda: not follower.facts.is_refused)
+            assert "10.96.0.0/16" in map(str, follower.facts.told_ranges)
+            await eventually(lambda: "10.96.0.0/24" not in map(str, follower.facts.ranges))
+            requests = follower.load.requests
+            await asyncio.sleep(0.6)
+            assert follower.load.requests == requests
+
+
 async def test_names_that_may_be_followed_from_now_on_are_denied_only_when_they_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

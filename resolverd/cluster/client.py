@@ -54,6 +54,11 @@ class ApiError(ClusterError):
         """Whether it says nothing about what was asked: the server is too busy, or broken."""
         return self.status == 429 or self.status >= 500
 
+    @property
+    def is_refusal(self) -> bool:
+        """Whether it is about our rights, which may be given later."""
+        return self.status in (401, 403)
+
 
 class UnreachableError(ClusterError):
     """The API server gave no usable answer at all."""

@@ -15,8 +15,8 @@ CONFIG_MAP = "/api/v1/namespaces/kube-system/configmaps/coredns"
 """Where kubeadm, k3s, kind and the large providers keep it."""
 
 
-async def domain_of(client: ApiClient) -> str:
-    """The domain; empty where it may not be read or is not there.
+async def domain_of(client: ApiClient) -> str | None:
+    """The domain; empty where it is not there, None where it may not be read.
 
     Raises UnreachableError, and ApiError when the server cannot tell now.
     """
@@ -26,7 +26,7 @@ async def domain_of(client: ApiClient) -> str:
         if error.is_passing:
             raise
         log.debug("%s: %s", CONFIG_MAP, error.why)
-        return ""
+        return None if error.is_refusal else ""
     text = mapping(found.get("data")).get("Corefile")
     return read_domain(text) if isinstance(text, str) else ""
 

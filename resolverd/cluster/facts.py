@@ -10,7 +10,7 @@ from ipaddress import ip_network
 
 from resolverd.cluster.client import ApiClient, ApiError, UnreachableError
 from resolverd.cluster.corefile import domain_of
-from resolverd.cluster.ranges import OBSERVED, SETTING, Seen, discover
+from resolverd.cluster.ranges import OBSERVED, SETTING, Seen, Told, discover
 from resolverd.cluster.rights import Scope, missing_forwards
 from resolverd.cluster.snapshot import Change
 from resolverd.names import Network
@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Facts:
-    """Asked of the API server until it answers, once for each session; ranges are also seen in what is followed."""
+    """Asked of the API server until it answers, once for each session, and what it refuses now and then again; ranges
+    are also seen in what is followed."""
 
     settings: ClusterSettings
     ranges: tuple[Network, ...] = ()
@@ -32,6 +33,8 @@ class Facts:
     """The cluster's DNS domain as CoreDNS is configured with it; empty: not told."""
     knows_domain: bool = False
     """Whether that was looked for."""
+    is_refused: bool = False
+    """Whether some of it may not be read, or not yet: an API server that starts refuses everybody."""
     missing_forwards: tuple[str, ...] = ()
     """What may not be done of what port-forwards need, in words."""
     _seen: Seen = field(default_factory=Seen)
@@ -58,12 +61,15 @@ class Facts:
 
     async def ask(self, client: ApiClient) -> bool:
         """Ask for ranges and domain; False when there is no answer."""
+        before = self.told_ranges, self.domain, self.knows_domain
         try:
-            self.told_ranges, self.domain = await asyncio.gather(self._ask_ranges(client), domain_of(client))
+            told, domain = await asyncio.gather(self._ask_ranges(client), domain_of(client))
         except (ApiError, UnreachableError) as error:
             log.debug("facts of the cluster: %s", error)
             return False
-        self.knows_domain = self._changed = True
+        self.told_ranges, self.domain, self.knows_domain = told.ranges, domain or "", True
+        self.is_refused = told.is_refused or domain is None
+        self._changed = self._changed or before != (self.told_ranges, self.domain, True)
         return True
 
     async def ask_forwards(self, client: ApiClient, scope: Scope) -> bool:
@@ -75,7 +81,7 @@ class Facts:
             return not error.is_passing
         return True
 
-    async def _ask_ranges(self, client: ApiClient) -> dict[Network, str]:
+    async def _ask_ranges(self, client: ApiClient) -> Told:
         if self.settings.ranges is not None:
-            return {ip_network(text): SETTING for text in self.settings.ranges}
+            return Told({ip_network(text): SETTING for text in self.settings.ranges})
         return await discover(client)

@@ -33,6 +33,8 @@ GATHER = 0.1
 """Seconds in which changes are gathered while the first lists come in."""
 PACE = 0.02
 """Seconds from one batch to the next afterwards: a change alone is passed on at once, a storm costs little."""
+REFUSED = (60.0, 3600.0)
+"""Seconds until facts of the cluster that were refused are asked for again; doubled each time, up to the second."""
 AWAY = 3.0
 """Seconds without the API server after which ``status`` says that it is away."""
 
@@ -190,7 +192,7 @@ class Follower:
                 tasks.append(asyncio.create_task(self.pods.run(client)))
                 following = tuple(tasks)
                 tasks += [
-                    asyncio.create_task(self._until_answered(lambda: self.facts.ask(client))),
+                    asyncio.create_task(self._ask_facts(client)),
                     asyncio.create_task(self._until_answered(lambda: self.facts.ask_forwards(client, self.scope))),
                     asyncio.create_task(self._look_for_rights(client, own)),
                 ]
@@ -211,6 +213,15 @@ class Follower:
                 break
             await self._given.wait()
         self._wake.set()
+
+    async def _ask_facts(self, client: ApiClient) -> None:
+        """Once, and again and again what is refused: rights are given, and a server that starts refuses everybody."""
+        pause, longest = REFUSED
+        await self._until_answered(lambda: self.facts.ask(client))
+        while self.facts.is_refused:
+            await asyncio.sleep(pause)
+            pause = min(longest, 2 * pause)
+            await self._until_answered(lambda: self.facts.ask(client))
 
     # Which part of the cluster.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from resolverd.cluster.client import ApiClient, ApiError, Json
@@ -32,18 +33,26 @@ MOST = 16384
 """Blocks that are kept: addresses are other people's data, and a cluster of 10,000 nodes has fewer."""
 
 
-async def discover(client: ApiClient) -> dict[Network, str]:
-    """Ranges of services and pods, and who names each; without those we may not read.
+@dataclass(slots=True)
+class Told:
+    """What the cluster itself says."""
 
-    Raises UnreachableError, and ApiError when the server cannot tell now.
-    """
-    found: dict[Network, str] = {}
+    ranges: dict[Network, str] = field(default_factory=dict)
+    """Those of services and pods, and who names each."""
+    is_refused: bool = False
+    """Whether there may be more that we may not read."""
+
+
+async def discover(client: ApiClient) -> Told:
+    """Ask. Raises UnreachableError, and ApiError when the server cannot tell now."""
+    told = Told()
     for path, source, extract in ((SERVICE_CIDRS, SERVICE_CIDR, _service_cidrs), (NODES, NODE, _pod_cidrs)):
         try:
             page = await client.get(path)
         except ApiError as error:
             if error.is_passing:
                 raise
+            told.is_refused = told.is_refused or error.is_refusal
             log.info("%s cannot be read (%s): those ranges are taken from the addresses seen", path, error.why)
             continue
         for text in extract(page):
@@ -55,8 +64,9 @@ async def discover(client: ApiClient) -> dict[Network, str]:
             if network.prefixlen < WIDEST[network.version]:
                 log.warning("%s names %s, which is too wide to be a cluster's: see cluster.ranges", path, network)
                 continue
-            found.setdefault(network, source)
-    return dict(sorted(found.items(), key=lambda item: (item[0].version, item[0])))
+            told.ranges.setdefault(network, source)
+    told.ranges = dict(sorted(told.ranges.items(), key=lambda item: (item[0].version, item[0])))
+    return told
 
 
 class Seen:

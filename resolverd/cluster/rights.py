@@ -64,6 +64,11 @@ class Scope:
     def is_partial(self) -> bool:
         return self.namespaces is not None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is nothing more to follow."""
+        return not self.is_partial and self.lists_namespaces
+
 
 async def missing_verbs(client: ApiClient, need: Need, namespace: str = "") -> tuple[str, ...]:
     """Those of the verbs that we may not use in ``namespace`` (empty: in all). ApiError, UnreachableError."""

@@ -60,8 +60,8 @@ class Part:
         return True
 
     def ask_again(self) -> None:
-        """The rights may be others': what there are rights for is asked, if it is a part that is followed."""
-        self._is_due = self.scope.is_partial
+        """The rights may be others': what there are rights for is asked, if not everything is followed."""
+        self._is_due = not self.scope.is_whole
 
     def refused(self) -> bool:
         """Whether a refusal leads to asking what we may do: not when the user said what, and not again and again."""
@@ -72,9 +72,9 @@ class Part:
         return True
 
     async def outgrown(self, client: ApiClient, own: str) -> bool:
-        """Ask again and again where only a part may be followed: rights are given and taken. True when it is another
+        """Ask again and again where not everything may be followed: rights are given and taken. True when it is another
         part, which is to be settled anew; False where there is nothing to ask for."""
-        while self.scope.is_partial and (self._is_guess or not self._named):
+        while not self.scope.is_whole and (self._is_guess or not self._named):
             await asyncio.sleep(PAUSE)
             try:
                 found = await self._find(client, own)

@@ -175,11 +175,11 @@ class Tunnel:
 
     def _on_network_change(self) -> None:
         self._finder.hurry()
-        try:
-            self._inside.look()
-            self._routes.look()
-        except OSError as error:
-            log.error("following the host's routes: %s", error.strerror)
+        for what, look in (("links", self._inside.look), ("routes", self._routes.look)):
+            try:
+                look()
+            except OSError as error:
+                log.error("following the host's %s: %s", what, error.strerror)
 
     def _on_unauthorized(self) -> None:
         self._unauthorized.set()
