@@ -87,6 +87,16 @@ async def test_what_a_cluster_does_not_have_is_not_refused() -> None:
     assert not (await discover(cast(ApiClient, old))).is_refused
 
 
+async def test_what_was_told_is_not_asked_for_again() -> None:
+    server = Told(["10.96.0.0/16"], [{"podCIDR": "10.244.0.0/24"}])
+    cidrs = server.pages.pop(SERVICE_CIDRS)
+    first = await discover(cast(ApiClient, server))
+    server.pages = {SERVICE_CIDRS: cidrs}  # nodes would now be refused
+    second = await discover(cast(ApiClient, server), first)
+    assert (list(map(str, first.ranges)), first.refused) == (["10.244.0.0/24"], {SERVICE_CIDRS})
+    assert (list(map(str, second.ranges)), second.refused) == (["10.96.0.0/16", "10.244.0.0/24"], set())
+
+
 async def test_each_range_has_its_source() -> None:
     nodes: list[dict[str, Any]] = [
         {"podCIDRs": ["10.244.1.0/24", "fd00:244::/64"], "podCIDR": "10.9.0.0/24"},

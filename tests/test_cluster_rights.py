@@ -21,7 +21,7 @@ from watch_soak import known, read_here, service, truth
 
 from resolverd import followed
 from resolverd.cli.rbac import documents
-from resolverd.cluster import backoff, follow, kubeconfig, scoping, watch
+from resolverd.cluster import backoff, facts, follow, kubeconfig, scoping, watch
 from resolverd.cluster.access import Access
 from resolverd.cluster.client import ApiClient, ApiError
 from resolverd.cluster.follow import Follower
@@ -188,7 +188,7 @@ async def test_rights_for_what_is_known_otherwise_are_noticed_too(
 ) -> None:
     """Namespaces are known by their services, and ranges by addresses, until both may be read."""
     monkeypatch.setattr(scoping, "PAUSE", 0.3)
-    monkeypatch.setattr(follow, "REFUSED", (0.1, 0.2))
+    monkeypatch.setattr(facts, "REFUSED", (0.1, 0.2))
     async with demo_side() as side:
         side.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "empty"}})
         name, access = await side.user(EVERYTHING)

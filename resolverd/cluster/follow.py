@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,8 +33,6 @@ GATHER = 0.1
 """Seconds in which changes are gathered while the first lists come in."""
 PACE = 0.02
 """Seconds from one batch to the next afterwards: a change alone is passed on at once, a storm costs little."""
-REFUSED = (60.0, 3600.0)
-"""Seconds until facts of the cluster that were refused are asked for again; doubled each time, up to the second."""
 AWAY = 3.0
 """Seconds without the API server after which ``status`` says that it is away."""
 
@@ -78,8 +76,6 @@ class Follower:
     _client: ApiClient | None = None
     _pending: dict[tuple[Kind, Key], Change] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _given: asyncio.Event = field(default_factory=asyncio.Event)
-    """The API server gave us something."""
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
     """The session has to be another one, or the reflectors."""
     _handed: Covered = None
@@ -192,8 +188,7 @@ class Follower:
                 tasks.append(asyncio.create_task(self.pods.run(client)))
                 following = tuple(tasks)
                 tasks += [
-                    asyncio.create_task(self._ask_facts(client)),
-                    asyncio.create_task(self._until_answered(lambda: self.facts.ask_forwards(client, self.scope))),
+                    asyncio.create_task(self.facts.run(client, self.scope, self._wake.set)),
                     asyncio.create_task(self._look_for_rights(client, own)),
                 ]
                 done, _ = await asyncio.wait([waiting, *following], return_when=asyncio.FIRST_COMPLETED)
@@ -204,24 +199,6 @@ class Follower:
                 for each in (waiting, *tasks):
                     each.cancel()
                 await asyncio.gather(waiting, *tasks, return_exceptions=True)
-
-    async def _until_answered(self, ask: Callable[[], Awaitable[bool]]) -> None:
-        """``ask``, and again whenever the API server has given us something, until it answers that, too."""
-        while True:
-            self._given.clear()
-            if await ask():
-                break
-            await self._given.wait()
-        self._wake.set()
-
-    async def _ask_facts(self, client: ApiClient) -> None:
-        """Once, and again and again what is refused: rights are given, and a server that starts refuses everybody."""
-        pause, longest = REFUSED
-        await self._until_answered(lambda: self.facts.ask(client))
-        while self.facts.is_refused:
-            await asyncio.sleep(pause)
-            pause = min(longest, 2 * pause)
-            await self._until_answered(lambda: self.facts.ask(client))
 
     # Which part of the cluster.
 
@@ -328,7 +305,7 @@ class Follower:
         self.trouble.pop(_named(reflector), None)
         self._login.accepted()
         self.heard = self.clock()
-        self._given.set()
+        self.facts.given.set()
         if self._silent_since:
             self._silent_since = 0.0
             for each in self._reflectors:

@@ -39,20 +39,30 @@ class Told:
 
     ranges: dict[Network, str] = field(default_factory=dict)
     """Those of services and pods, and who names each."""
-    is_refused: bool = False
-    """Whether there may be more that we may not read."""
+    refused: set[str] = field(default_factory=set)
+    """Paths where there may be more, and that we may not read."""
+
+    @property
+    def is_refused(self) -> bool:
+        return bool(self.refused)
 
 
-async def discover(client: ApiClient) -> Told:
-    """Ask. Raises UnreachableError, and ApiError when the server cannot tell now."""
-    told = Told()
+async def discover(client: ApiClient, before: Told | None = None) -> Told:
+    """Ask for everything, or for what was refused ``before`` alone: the list of nodes may be long.
+
+    Raises UnreachableError, and ApiError when the server cannot tell now.
+    """
+    told = Told(dict(before.ranges)) if before else Told()
     for path, source, extract in ((SERVICE_CIDRS, SERVICE_CIDR, _service_cidrs), (NODES, NODE, _pod_cidrs)):
+        if before and path not in before.refused:
+            continue
         try:
             page = await client.get(path)
         except ApiError as error:
             if error.is_passing:
                 raise
-            told.is_refused = told.is_refused or error.is_refusal
+            if error.is_refusal:
+                told.refused.add(path)
             log.info("%s cannot be read (%s): those ranges are taken from the addresses seen", path, error.why)
             continue
         for text in extract(page):
