@@ -17,7 +17,7 @@ METHODS = ("SetLinkDNSEx", "SetLinkDefaultRoute", "SetLinkDNSOverTLS")
 class ResolvedDouble:
     """One link's settings behind the Bus seam; whatever is set can be read back."""
 
-    library: str = "double"
+    binding: str = "double"
     deadline: float = 1.0
     missing: frozenset[str] = frozenset()
     limit: int = 256

@@ -131,7 +131,7 @@ async def test_a_host_is_read_from_its_tables(tmp_path: Path) -> None:
 
 
 class _NoBus:
-    library, deadline = "none", 1.0
+    binding, deadline = "none", 1.0
 
     async def call(self, call: Call) -> tuple[object, ...]:
         raise NoBusError("No such file or directory")

@@ -206,7 +206,7 @@ async def test_a_service_that_was_stopped_is_not_started(
 
 
 def test_the_library_is_the_users_choice(pydbus_loaded: None) -> None:
-    assert [system_bus({CHOICE: name}).library for name in ("", "dbus-fast", "pydbus")] == [
+    assert [system_bus({CHOICE: name}).binding for name in ("", "dbus-fast", "pydbus")] == [
         *("dbus-fast", "dbus-fast", "pydbus")
     ]
     with pytest.raises(UsageError, match=r"RESOLVERD_DBUS=qtdbus: there is no such library \(dbus-fast or pydbus\)"):

@@ -80,7 +80,7 @@ class RefusedError(BusError):
 class Bus(Protocol):
     """A connection that is made when it is first needed, and made again when it broke."""
 
-    library: str
+    binding: str
     """What does the work, as ``status`` shows it."""
     deadline: float
     """Seconds that one call may take."""
@@ -99,7 +99,7 @@ class Bus(Protocol):
 class FastBus:
     """The system bus by dbus-fast; ``address`` as in ``DBUS_SYSTEM_BUS_ADDRESS``, None: that one or the usual."""
 
-    library = "dbus-fast"
+    binding = "dbus-fast"
 
     def __init__(self, address: str | None = None, deadline: float = DEADLINE) -> None:
         self.deadline = deadline

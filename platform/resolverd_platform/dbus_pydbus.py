@@ -44,11 +44,11 @@ def system_bus(environment: Mapping[str, str] = os.environ) -> Bus:
 
     UsageError for another one, HostError when pydbus cannot be loaded.
     """
-    chosen = environment.get(CHOICE, "") or FastBus.library
-    if chosen == FastBus.library:
+    chosen = environment.get(CHOICE, "") or FastBus.binding
+    if chosen == FastBus.binding:
         return FastBus()
-    if chosen != PyBus.library:
-        raise UsageError(f"{CHOICE}={chosen}", "there is no such library", f"{FastBus.library} or {PyBus.library}")
+    if chosen != PyBus.binding:
+        raise UsageError(f"{CHOICE}={chosen}", "there is no such library", f"{FastBus.binding} or {PyBus.binding}")
     try:
         import gi  # noqa: F401
         import pydbus  # noqa: F401
@@ -61,7 +61,7 @@ def system_bus(environment: Mapping[str, str] = os.environ) -> Bus:
 class PyBus:
     """``address`` as in ``DBUS_SYSTEM_BUS_ADDRESS``, None: that one or the usual."""
 
-    library = "pydbus"
+    binding = "pydbus"
 
     def __init__(self, address: str | None = None, deadline: float = DEADLINE) -> None:
         self.deadline = deadline

@@ -78,7 +78,7 @@ class ResolvedBackend:
         self._elsewhere = elsewhere = resolved_wire.servers_elsewhere(properties.get("DNS", ()), own)
         return Capabilities(
             backend=self.name,
-            bus=self._bus.library,
+            bus=self._bus.binding,
             domain_limit=await self._domain_limit(),
             host_search=tuple(dict.fromkeys((*host_wide, *facts.search_of_its_own))),
             other_links=other_links(entries, own),
