@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ settings.load_profile("unhurried")  # how busy the machine is says nothing of th
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "staged: needs root in private namespaces (make test runs everything in them)")
+    # A shell starts what runs in the background of a script with both ignored, and all that we start would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
