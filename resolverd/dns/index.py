@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from enum import Enum
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ from resolverd.addresses import BLOCK_BITS, block_of, number_in, number_of
 from resolverd.cluster.endpoints import Endpoints
 from resolverd.cluster.objects import EndpointSlice, Pod, Service
 from resolverd.cluster.snapshot import Key, Snapshot, Touched
+from resolverd.cluster.table import Spread
 from resolverd.names import Address, Network
 
 
@@ -26,7 +27,7 @@ Dependency = Key | str | int | Everywhere
 Or a pod's (namespace, address), which is no service's key: names have neither two dots nor a colon in them.
 """
 Place = TypeVar("Place")
-_Numbers = dict[int, tuple[Key, ...]]
+_Numbers = MutableMapping[int, tuple[Key, ...]]
 """Who has an address, by its number."""
 
 
@@ -35,15 +36,15 @@ class RecordIndex:
 
     def __init__(self) -> None:
         self.snapshot = Snapshot()
-        self._services: _Numbers = {}
-        self._slices: _Numbers = {}
+        self._services: _Numbers = Spread()
+        self._slices: _Numbers = Spread()
         self._blocks: Counter[int] = Counter()
         """Entries of the two by the block of their address."""
-        self._nameless: _Numbers = {}
+        self._nameless: _Numbers = Spread()
         """Slices by the addresses in them that give no names."""
-        self._outer: _Numbers = {}
+        self._outer: _Numbers = Spread()
         """Services by addresses from outside, which give no names either."""
-        self._pods: dict[Key, tuple[Key, ...]] = {}
+        self._pods: MutableMapping[Key, tuple[Key, ...]] = Spread()
         """Pods by namespace and address."""
         self.moved: set[int] = set()
         """Numbers of addresses behind which something changed with the last update, with names or without."""
@@ -159,7 +160,9 @@ def _pod_place(pod: Pod | None) -> set[Key]:
     return {(pod.namespace, pod.address)} if pod and pod.address else set()
 
 
-def _move(table: dict[Place, tuple[Key, ...]], owner: Key, before: set[Place], after: set[Place]) -> set[Place]:
+def _move(
+    table: MutableMapping[Place, tuple[Key, ...]], owner: Key, before: set[Place], after: set[Place]
+) -> set[Place]:
     """Let ``owner`` have ``after`` instead of ``before``; returns both, since more than the owner may differ."""
     for place in before - after:
         kept = tuple(key for key in table[place] if key != owner)
