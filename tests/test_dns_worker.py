@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from typing import Any
 
 import dnslib
 import pytest
@@ -22,7 +23,7 @@ from upstream_double import a, always, upstream
 
 from resolverd.channel import Channel
 from resolverd.cluster.objects import ClusterObject, Namespace
-from resolverd.dns import client
+from resolverd.dns import client, worker
 from resolverd.dns.worker import SLICE, take_in
 from resolverd.errors import HostError, ResolverdError, UsageError
 from resolverd.feed import Feed, Ready, Report
@@ -178,6 +179,28 @@ async def test_a_big_feed_is_taken_in_slices_with_turns_for_others_between() -> 
     assert len(turns) >= 5
     assert set(here.index.snapshot.services) >= {("shop", f"crowd{size}") for size in range(SLICE, SLICE + 6)}
     assert here.index.snapshot.serial == SERIAL + 1
+
+
+async def test_what_is_asked_while_a_slice_is_folded_waits_for_no_other_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = responder(objects=())
+    objects = [item for size in range(SLICE, SLICE + 4) for item in crowd(size)]
+    loop = asyncio.get_running_loop()
+    happened = []
+    ours, theirs = socket.socketpair(type=socket.SOCK_DGRAM)
+    fold = worker._fold
+
+    def folded(*given: Any) -> None:
+        fold(*given)
+        happened.append("folded")
+        ours.send(b"?")
+
+    with ours, theirs:
+        monkeypatch.setattr(worker, "_fold", folded)
+        loop.add_reader(theirs, lambda: happened.append(theirs.recv(1).decode()))
+        await take_in(here, Feed(tuple(map(put, objects)), True, SERIAL))
+        loop.remove_reader(theirs)
+    assert len(happened) >= 7
+    assert happened[:-1] == ["folded", "?"] * (len(happened) // 2)
 
 
 async def test_until_the_last_slice_is_in_nothing_is_denied() -> None:

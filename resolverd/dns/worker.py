@@ -35,6 +35,7 @@ from .server import UdpServer
 from .tally import Latencies
 from .tap import Tap
 from .tcp import TcpServer
+from .tidy import tidy
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,6 @@ Observing = LogLevel | Tail
 
 NICE = -10
 """Where there is no real time: ten times the weight of an ordinary process."""
-MANY = 20
-"""Changes in a feed after which what is known is taken from the collector's sight: looking through it takes long."""
 SLICE = 125
 """Objects and endpoints folded in one turn of the loop, during which nothing is answered: two milliseconds at most."""
 
@@ -56,13 +55,19 @@ async def take_in(responder: Responder, feed: Feed, behind: BehindServer | None 
     before = responder.index.snapshot
     *first, last = list(parts(feed.changes, SLICE)) or [()]
     if first:
-        await asyncio.sleep(0)  # reading it took as long as folding a slice
+        await _give_way()  # reading it took as long as folding a slice
     for changes in first:
         _fold(responder, Feed(changes, before.synced and feed.synced, before.serial), behind)
-        await asyncio.sleep(0)
+        await _give_way()
     _fold(responder, Feed(last, feed.synced, feed.serial), behind)
-    if len(feed.changes) >= MANY:
-        gc.freeze()
+    if not before.synced:
+        gc.freeze()  # most of the first lists stays: the collector need not look through it
+
+
+async def _give_way() -> None:
+    """Let what was asked meanwhile be answered. The loop hears of it behind what is due already: us, at first."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
 def _fold(responder: Responder, feed: Feed, behind: BehindServer | None) -> None:
@@ -132,7 +137,7 @@ async def _receive(
                 responder.outdated = False
                 await channel.send(Outdated())
             # The next message may have arrived already, and reading it would not give way to any question.
-            await asyncio.sleep(0)
+            await _give_way()
         elif isinstance(message, Ask):
             reporter.ask()
         elif isinstance(message, Observing):
@@ -207,6 +212,7 @@ async def serve(
         on_wake = partial(wake, responder=responder, forwarder=forwarder)
         tasks.append(asyncio.create_task(notice_sleep(seconds_slept, on_wake)))
         tasks.append(asyncio.create_task(_find_domain(channel, responder, cluster)))
+        tasks.append(asyncio.create_task(tidy(lambda: responder.queries)))
         await tasks[0]
     finally:
         for task in tasks:
@@ -263,8 +269,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logs.configure(arguments.log_level, "dns")
     _go_first()
-    # What stays (the Snapshot) has no cycles: looking through a large one for some would stop answers for a second.
-    gc.set_threshold(10_000, 10, 1_000_000)
+    gc.disable()  # the lists come in now; see tidy()
     asyncio.run(_main(arguments))
 
 
