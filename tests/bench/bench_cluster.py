@@ -10,87 +10,22 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import statistics
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from big_api import ENDPOINTS, NAMESPACES, SERVICES
+from pinger import Dns, Pinger, name_of
 
 PORT = 5399
 HOST_NAMES = 100
 """What one host asks for."""
 TICKS = os.sysconf("SC_CLK_TCK")
-
-
-class Dns:
-    """Asks over one socket."""
-
-    def __init__(self) -> None:
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.connect(("127.0.0.1", PORT))
-        self.socket.settimeout(2)
-        self.number = 0
-
-    def ask(self, name: str) -> tuple[int, str]:
-        """Response code, and the address in the answer."""
-        self.number = self.number % 65535 + 1
-        labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
-        self.socket.send(struct.pack("!6H", self.number, 0x100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1")
-        while True:
-            data = self.socket.recv(512)
-            if data[:2] == struct.pack("!H", self.number):
-                return data[3] & 15, socket.inet_ntoa(data[-4:]) if data[7] else ""
-
-
-def name_of(number: int) -> str:
-    return f"service-{number}.team-{number % NAMESPACES}.svc.cluster.local"
-
-
-class Pinger(threading.Thread):
-    """Asks one of ``names`` names every millisecond or so, and keeps how long each answer took."""
-
-    def __init__(self, names: int = SERVICES) -> None:
-        super().__init__(daemon=True)
-        self.names = names
-        self.took: list[float] = []
-        self.codes: set[int] = set()
-        self.stopping = False
-
-    def run(self) -> None:
-        with suppress(PermissionError):  # what is measured is the answer, not how long the asker waits for a processor
-            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-        dns = Dns()
-        number = 0
-        while not self.stopping:
-            began = time.perf_counter()
-            try:
-                code, _ = dns.ask(name_of(number % self.names))
-            except OSError:
-                time.sleep(0.01)
-                continue
-            if number:  # the first one waits for the DNS process to start
-                self.took.append(time.perf_counter() - began)
-            self.codes.add(code)
-            number += 37
-            time.sleep(0.001)
-
-    def end(self) -> str:
-        self.stopping = True
-        self.join()
-        took = sorted(self.took) or [0.0]
-        over = sum(each > 0.005 for each in took)
-        p99 = took[int(len(took) * 0.99)]
-        worst = f"p50 {1e3 * statistics.median(took):.2f} ms, p99 {1e3 * p99:.2f} ms, longest {1e3 * took[-1]:.1f} ms"
-        return f"{len(took)} asked, {worst}, {over} over 5 ms, codes {sorted(self.codes)}"
 
 
 class Api:
@@ -164,7 +99,7 @@ def status(state: Path) -> dict[str, Any]:
 
 def wait_for(name: str, expected: str, longest: float) -> float:
     """Seconds until ``name`` has the address ``expected`` (empty: any)."""
-    began, dns = time.monotonic(), Dns()
+    began, dns = time.monotonic(), Dns(PORT)
     while time.monotonic() - began < longest:
         try:
             code, found = dns.ask(name)
@@ -180,13 +115,12 @@ def wait_for(name: str, expected: str, longest: float) -> float:
 def run(folder: Path, *, tunnel: bool) -> None:
     state, kubeconfig = folder / "state", folder / "kubeconfig"
     with (folder / "log").open("wb") as log, api(kubeconfig) as big:
-        pinger = Pinger()
-        pinger.start()
+        pinger = Pinger(PORT, SERVICES)
         with daemon(kubeconfig, state, log, tunnel=tunnel) as process:
             ready = wait_for(name_of(SERVICES - 1), "", 60)
             print(f"ready            {ready:.2f} s after the start, {sum(cpu(process.pid)):.1f} s of CPU")
             time.sleep(5)
-            print(f"answers          {pinger.end()}")
+            tell(pinger)
             print(f"memory           {memory(process.pid)}")
             found = status(state)["cluster"]
             print(f"asked            {found.get('requests')} requests, {found.get('watches')} watches open")
@@ -195,7 +129,7 @@ def run(folder: Path, *, tunnel: bool) -> None:
             changes(big)
             big.say("away")
             time.sleep(5)
-            dns = Dns()
+            dns = Dns(PORT)
             answered = sum(dns.ask(name_of(number))[0] == 0 for number in range(SERVICES))
             print(f"away             {answered} of {SERVICES} names answered")
             ip, _ = json.loads(big.say("touch 4711"))
@@ -215,22 +149,27 @@ def run(folder: Path, *, tunnel: bool) -> None:
     subprocess.run([sys.executable, "-m", "resolverd", "down", "--state-dir", str(state)], check=True)
 
 
+def tell(pinger: Pinger) -> None:
+    answers, echo = pinger.end()
+    print(f"answers          {answers}")
+    print(f"  an echo        {echo}")
+
+
 def storm(big: Api, pid: int, names: int) -> None:
     before, began = cpu(pid), time.monotonic()
-    pinger = Pinger(names)
-    pinger.start()
+    pinger = Pinger(PORT, names)
     big.say("storm 500 10")
     used = [after - start for start, after in zip(before, cpu(pid), strict=True)]
     lasted = time.monotonic() - began
     each = " + ".join(f"{100 * part / lasted:.0f}" for part in used)
     print(f"500 events/s     {each} = {100 * sum(used) / lasted:.0f} % of a core (the last one answers the pinger)")
-    print(f"answers          {pinger.end()}, of {names} names")
+    tell(pinger)
 
 
 def changes(big: Api) -> None:
     took = []
     for number in range(200):
-        dns = Dns()
+        dns = Dns(PORT)
         dns.ask(name_of(number))
         ip, began = json.loads(big.say(f"touch {number}"))
         while dns.ask(name_of(number))[1] != ip:
