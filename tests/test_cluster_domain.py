@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,12 @@ async def test_it_is_read_where_it_may_be_and_no_failure_elsewhere() -> None:
         assert await corefile.domain_of(client) is None
 
 
-def reply(name: str, kind: str = "PTR") -> bytes:
-    record = dnslib.DNSRecord.question("10.0.96.10.in-addr.arpa", "PTR").reply()
+DNS_SERVICE = ip_address("10.96.0.10")
+QUERY = domain.ask_for(DNS_SERVICE)
+
+
+def reply(name: str, kind: str = "PTR", query: bytes = QUERY) -> bytes:
+    record = dnslib.DNSRecord.parse(query).reply()
     data = dnslib.PTR(name) if kind == "PTR" else dnslib.A("10.0.0.1")
     record.add_answer(dnslib.RR("10.0.96.10.in-addr.arpa", getattr(dnslib.QTYPE, kind), rdata=data))
     packed: bytes = bytes(record.pack())
@@ -82,13 +87,36 @@ def reply(name: str, kind: str = "PTR") -> bytes:
         (reply("somebody.example"), ""),
         (reply("a.svc."), ""),
         (reply("x.svc.-bad"), ""),
+        (reply("x.svc.a\\.b.c"), ""),
+        (reply("svc.cluster.local"), ""),
+        (reply("svc.a.svc.cluster.local"), "cluster.local"),
         (reply("", "A"), ""),
-        (b"", ""),
-        (b"\xff" * 40, ""),
     ],
 )
 def test_the_domain_in_the_name_of_the_dns_service(wire: bytes, expected: str) -> None:
-    assert domain.read_domain(wire) == expected
+    assert domain.read_domain(wire, QUERY) == expected
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"",
+        b"\xff" * 40,
+        reply("kube-dns.kube-system.svc.cluster.local", query=domain.ask_for(ip_address("10.96.0.11"))),
+        reply("kube-dns.kube-system.svc.cluster.local")[:-1],
+        reply("kube-dns.kube-system.svc.cluster.local")[:-1] + b"\1",
+    ],
+)
+def test_what_is_no_answer_is_an_error_that_is_expected(wire: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        domain.read_domain(wire, QUERY)
+
+
+@pytest.mark.parametrize("address", ["10.96.0.10", "fd00:10:96::a"])
+def test_the_question_is_one_for_the_name_of_the_address(address: str) -> None:
+    asked = dnslib.DNSRecord.parse(domain.ask_for(ip_address(address)))
+    assert str(asked.q.qname) == f"{ip_address(address).reverse_pointer}."
+    assert (asked.q.qtype, asked.q.qclass, asked.header.rd) == (dnslib.QTYPE.PTR, dnslib.CLASS.IN, 1)
 
 
 async def test_the_dns_service_is_asked_until_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +128,7 @@ async def test_the_dns_service_is_asked_until_it_says(monkeypatch: pytest.Monkey
             asked.append(str(dnslib.DNSRecord.parse(query).q.qname))
             if len(asked) < 3:
                 raise ConnectionRefusedError("not yet")
-            return reply("kube-dns.kube-system.svc.k8s.example")
+            return reply("kube-dns.kube-system.svc.k8s.example", query=query)
 
     snapshot = index_of([service("kube-dns", "kube-system", clusterIPs=["10.96.0.10"])]).snapshot
     found = await domain.find_domain(Stub(), lambda: snapshot, lambda: None)  # type: ignore[arg-type]

@@ -82,3 +82,16 @@ def test_what_is_listed_again_is_no_news() -> None:
     assert differing(before, [*changes, gone]) == ()
     assert differing(before, [*changes, news]) == (news,)
     assert differing(before, [Change(Kind.NAMESPACE, ("", "shop"), None)]) != ()
+
+
+def test_the_services_labelled_as_the_cluster_s_dns_are_known_without_looking_for_them() -> None:
+    labelled = replace(WEB, namespace="kube-system", name="dns", is_cluster_dns=True)
+    other = replace(labelled, name="other", is_cluster_dns=False)
+    before, _ = fold(Snapshot(), [put(Kind.SERVICE, labelled), put(Kind.SERVICE, other), put(Kind.SERVICE, WEB)])
+    assert before.dns_services == {labelled.key}
+    unlabelled, _ = fold(before, [put(Kind.SERVICE, replace(labelled, is_cluster_dns=False))])
+    moved, _ = fold(before, [put(Kind.SERVICE, replace(other, is_cluster_dns=True))])
+    without, _ = fold(moved, [Change(Kind.SERVICE, labelled.key, None)])
+    same, _ = fold(moved, [put(Kind.SERVICE, labelled)])
+    found = [each.dns_services for each in (unlabelled, moved, without, same)]
+    assert found == [set(), {labelled.key, other.key}, {other.key}, {labelled.key, other.key}]

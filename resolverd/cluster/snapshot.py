@@ -56,6 +56,8 @@ class Snapshot:
     """Whether every kind but the pods has been listed once. Not synced is not empty: nothing may be denied yet."""
     serial: int = 0
     """Unix time, in seconds, of the last change: the serial of the zone's SOA."""
+    dns_services: frozenset[Key] = frozenset()
+    """Services with the label of the cluster's DNS: not to be looked for among ten thousand."""
 
     def has_pods_of(self, namespace: str) -> bool:
         """Whether the pods of ``namespace`` have been listed."""
@@ -110,7 +112,10 @@ def fold(
     if not touched:
         return before, touched
     moment = before.serial if serial is None else serial
-    return Snapshot(namespaces, services, slices, by_service, pods, pod_lists, now_synced, moment), touched
+    labelled = {key for key in touched_services if key in services and services[key].is_cluster_dns}
+    dns_services = before.dns_services - touched_services | labelled
+    after = Snapshot(namespaces, services, slices, by_service, pods, pod_lists, now_synced, moment, dns_services)
+    return after, touched
 
 
 def differing(snapshot: Snapshot, changes: Iterable[Change]) -> tuple[Change, ...]:

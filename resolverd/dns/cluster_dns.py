@@ -20,10 +20,8 @@ NAME = "kube-dns"
 
 def cluster_dns_address(snapshot: Snapshot) -> Address | None:
     """The cluster IP of the DNS service: ``kube-dns``, or what carries its label; None when there is none."""
-    service = snapshot.services.get((NAMESPACE, NAME))
-    if service is None:
-        labelled = (each for each in snapshot.services.values() if each.is_cluster_dns and each.namespace == NAMESPACE)
-        service = min(labelled, key=lambda each: each.name, default=None)
+    labelled = (key for key in snapshot.dns_services if key[0] == NAMESPACE)
+    service = snapshot.services.get((NAMESPACE, NAME)) or snapshot.services.get(min(labelled, default=("", "")))
     addresses = map(plain_address, service.cluster_ips if service else ())
     return next((address for address in addresses if address is not None), None)
 

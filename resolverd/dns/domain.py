@@ -1,18 +1,19 @@
-"""The cluster's DNS domain, from its own DNS service: the name that belongs to the service's address.
-
-dnslib is imported only where the question comes up: the DNS process starts without it.
-"""
+"""The cluster's DNS domain, from its own DNS service: the name that belongs to the service's address."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 
 from resolverd.cluster.snapshot import Snapshot
-from resolverd.names import Address, fold, is_domain
+from resolverd.names import Address, is_domain
 
 from .cluster_dns import ClusterDns, cluster_dns_address
+from .foreign import answers, read
+from .message import HEADER, RD
+from .records import CLASS_IN, Type, parse_name, text_labels, wire_octets
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,6 @@ async def find_domain(
     cluster: ClusterDns, snapshot: Callable[[], Snapshot], configured: Callable[[], Address | None]
 ) -> str:
     """Ask until it is known: ``cluster.local`` for the answer ``kube-dns.kube-system.svc.cluster.local``."""
-    import dnslib
-
     attempt = 0
     while True:
         await asyncio.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
@@ -35,10 +34,10 @@ async def find_domain(
         address = configured() or cluster_dns_address(snapshot())
         if address is None:
             continue
-        asked = dnslib.DNSRecord.question(address.reverse_pointer, "PTR").pack()
+        query = ask_for(address)
         try:
             async with asyncio.timeout(DEADLINE):
-                domain = read_domain(await cluster.ask(asked, tcp=True))
+                domain = read_domain(await cluster.ask(query, tcp=True), query)
         except (OSError, EOFError, ValueError) as error:
             log.debug("the cluster's domain: %s", error)
             continue
@@ -46,18 +45,23 @@ async def find_domain(
             return domain
 
 
-def read_domain(reply: bytes) -> str:
-    """What follows ``svc`` in the name of a service; empty when the reply says no such thing."""
-    import dnslib
+def ask_for(address: Address) -> bytes:
+    """The question whose name ``address`` is (RFC 1035 3.5)."""
+    name = wire_octets(parse_name(address.reverse_pointer) or ())
+    head = HEADER.pack(int.from_bytes(os.urandom(2), "big"), RD, 1, 0, 0, 0)
+    return head + name + Type.PTR.to_bytes(2, "big") + CLASS_IN.to_bytes(2, "big")
 
-    try:
-        records = dnslib.DNSRecord.parse(reply).rr
-        names = [fold(str(record.rdata)).removesuffix(".") for record in records if record.rtype == dnslib.QTYPE.PTR]
-    except Exception as error:  # noqa: BLE001  # dnslib lets errors of any kind through on hostile input
-        log.debug("the cluster's domain: %s", error)
-        return ""
-    for name in names:
-        _, found, domain = name.partition(".svc.")
-        if found and is_domain(domain):
-            return domain
+
+def read_domain(reply: bytes, query: bytes) -> str:
+    """What follows ``svc`` in the name of a service; empty when the reply says no such thing.
+
+    ValueError when it is none to ``query``, or cannot be read.
+    """
+    if not answers(reply, query):
+        raise ValueError("this is no answer to the question")
+    for labels in map(text_labels, read(reply, query).pointers()):
+        if "svc" in labels[1:]:
+            domain = labels[labels.index("svc", 1) + 1 :]
+            if is_domain(".".join(domain)) and not any("." in label for label in domain):
+                return ".".join(domain)
     return ""

@@ -89,6 +89,13 @@ class Foreign:
             elif row.type == Type.CNAME:
                 yield Record(_name(message, row.owner), Type.CNAME, ttl, _name(message, row.body))
 
+    def pointers(self) -> Iterator[Name]:
+        """The names that addresses belong to, in the answer section. MalformedMessageError where one is none."""
+        message = bytes(HEADER_SIZE) + self.question + self.data
+        for row in self.rows[: self.counts[0]]:
+            if row.klass == CLASS_IN and row.type == Type.PTR and skip_name(message, row.body) == row.end:
+                yield _name(message, row.body)
+
 
 def answers(reply: bytes, query: bytes) -> bool:
     """Whether ``reply`` is one to ``query``: id, question (in any case) and the QR bit.
