@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from resolverd.cluster.client import ApiClient, ApiError
 from resolverd.cluster.facts import Facts
 from resolverd.cluster.follow import Follower
 from resolverd.cluster.rights import Scope
+from resolverd.cluster.snapshot import Snapshot
 from resolverd.config import load
 from resolverd.demo.cluster import DemoCluster, Traits
 from resolverd.demo.rights import User
 from resolverd.dns import domain
+from resolverd.dns.cluster_dns import ClusterDns
 from resolverd.settings import ClusterSettings
 
 
@@ -128,12 +131,27 @@ async def test_the_dns_service_is_asked_until_it_says(monkeypatch: pytest.Monkey
             asked.append(str(dnslib.DNSRecord.parse(query).q.qname))
             if len(asked) < 3:
                 raise ConnectionRefusedError("not yet")
-            return reply("kube-dns.kube-system.svc.k8s.example", query=query)
+            return b"id" + reply("kube-dns.kube-system.svc.k8s.example", query=query)[2:]
 
     snapshot = index_of([service("kube-dns", "kube-system", clusterIPs=["10.96.0.10"])]).snapshot
     found = await domain.find_domain(Stub(), lambda: snapshot, lambda: None)  # type: ignore[arg-type]
     assert found == "k8s.example"
     assert asked == ["10.0.96.10.in-addr.arpa."] * 3
+
+
+async def test_the_dns_service_is_asked_over_its_own_line() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            asked = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+            says = reply("kube-dns.kube-system.svc.k8s.example", query=asked)
+            writer.write(len(says).to_bytes(2, "big") + says)
+
+    address = ip_address("127.0.0.10")
+    async with await asyncio.start_server(serve, str(address), 0) as server:
+        dns = ClusterDns(Snapshot, None, server.sockets[0].getsockname()[1], configured=lambda: address)
+        async with asyncio.timeout(20):
+            assert await domain.find_domain(dns, Snapshot, lambda: address) == "k8s.example"
+        dns.close()
 
 
 @pytest.mark.parametrize(

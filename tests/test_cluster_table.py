@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,3 +75,10 @@ def test_a_spread_grows_a_little_at_a_time() -> None:
     assert len(max(spread._shards, key=len)) < 50
     with pytest.raises(KeyError):
         del spread[10_000]
+
+
+@pytest.mark.parametrize("made", [as_table({"a": 1, "b": 2}), Spread({"a": 1, "b": 2})], ids=["table", "spread"])
+def test_in_another_process_it_is_the_same(made: Mapping[str, int]) -> None:
+    program = "import pickle, sys; made = pickle.load(sys.stdin.buffer); print(len(made), made['a'], 'b' in made)"
+    told = subprocess.run([sys.executable, "-c", program], input=pickle.dumps(made), capture_output=True, check=True)
+    assert told.stdout == b"2 1 True\n"

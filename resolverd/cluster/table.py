@@ -14,7 +14,8 @@ V = TypeVar("V")
 T = TypeVar("T")
 
 SHARDS = 256
-"""Dictionaries that a mapping is made of: each has some four hundred of a hundred thousand entries."""
+"""Dictionaries that a mapping is made of: each has some four hundred of a hundred thousand entries, where the hashes
+are spread. That of an address is its last octet: pods of nodes that have a /24 each crowd the lower ones."""
 
 
 class Table(Mapping[K, V]):
@@ -67,6 +68,10 @@ class Table(Mapping[K, V]):
         for shard in self._shards:
             yield from shard
 
+    def __reduce__(self) -> tuple[object, tuple[dict[K, V]]]:
+        """Hashes are others in another process."""
+        return as_table, (dict(self),)
+
 
 def as_table(mapping: Mapping[K, V]) -> Table[K, V]:
     """``mapping`` itself, or a copy if it is none."""
@@ -78,8 +83,12 @@ class Spread(MutableMapping[K, V]):
 
     __slots__ = ("_shards",)
 
-    def __init__(self) -> None:
+    def __init__(self, items: Mapping[K, V] | None = None) -> None:
         self._shards: tuple[dict[K, V], ...] = tuple({} for _ in range(SHARDS))
+        self.update(items or {})
+
+    def __reduce__(self) -> tuple[object, tuple[dict[K, V]]]:
+        return Spread, (dict(self),)
 
     def __getitem__(self, key: K) -> V:
         return self._shards[hash(key) % SHARDS][key]

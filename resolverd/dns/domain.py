@@ -55,9 +55,9 @@ def ask_for(address: Address) -> bytes:
 def read_domain(reply: bytes, query: bytes) -> str:
     """What follows ``svc`` in the name of a service; empty when the reply says no such thing.
 
-    ValueError when it is none to ``query``, or cannot be read.
+    ValueError when it is none to ``query``, but for the id, which is chosen anew on the way, or cannot be read.
     """
-    if not answers(reply, query):
+    if not answers(query[:2] + reply[2:], query):
         raise ValueError("this is no answer to the question")
     for labels in map(text_labels, read(reply, query).pointers()):
         if "svc" in labels[1:]:

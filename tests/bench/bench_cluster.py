@@ -156,8 +156,8 @@ def tell(pinger: Pinger) -> None:
 
 
 def storm(big: Api, pid: int, names: int) -> None:
-    before, began = cpu(pid), time.monotonic()
     pinger = Pinger(PORT, names)
+    before, began = cpu(pid), time.monotonic()
     big.say("storm 500 10")
     used = [after - start for start, after in zip(before, cpu(pid), strict=True)]
     lasted = time.monotonic() - began

@@ -67,6 +67,7 @@ def go_first() -> None:
 
 
 def echo(end: socket.socket) -> None:
+    os.close(sys.stdout.fileno())  # who reads it waits for the pinger's end alone
     go_first()
     while True:
         data, peer = end.recvfrom(512)
@@ -90,6 +91,7 @@ def main() -> None:
     go_first()
     dns, mirror = Dns(port), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     mirror.connect(place)
+    mirror.settimeout(2)
     took: list[float] = []
     echoed: list[float] = []
     codes: set[int] = set()
