@@ -69,6 +69,9 @@ class Flight:
             for task in (*self._tries, *self._probing.values()):
                 task.cancel()
             await asyncio.gather(*self._tries, *self._probing.values(), return_exceptions=True)
+            # What they were cancelled with has the frames they ran in, and those have us.
+            self._tries.clear()
+            self._probing.clear()
 
     def probe(self) -> None:
         """The question was asked again while under way: see whether an upstream did that."""

@@ -11,6 +11,7 @@ import secrets
 import struct
 
 from .foreign import answers
+from .tidy import let_go
 
 IDLE = 5.0
 """Seconds without a question after which the connection ends; CoreDNS ends it after 10."""
@@ -40,6 +41,8 @@ class _Line(asyncio.Protocol):
         self._transport = transport
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self._transport is not None:
+            let_go(self._transport)
         self._transport = None
         for _, reply in self._waiting.values():
             if not reply.done():

@@ -14,6 +14,7 @@ from resolverd.sockets import BACKLOG
 
 from .dispatch import Dispatcher
 from .message import HEADER_SIZE
+from .tidy import let_go
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class TcpConnection(asyncio.Protocol):
         self._server.opened(self)
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self._transport is not None:
+            let_go(self._transport)
         self._transport = None
         self._unread.clear()
         self._server.closed(self)

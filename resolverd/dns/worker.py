@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import socket
@@ -35,7 +34,7 @@ from .server import UdpServer
 from .tally import Latencies
 from .tap import Tap
 from .tcp import TcpServer
-from .tidy import tidy
+from .tidy import begin, tidy_all, tidy_new
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +59,8 @@ async def take_in(responder: Responder, feed: Feed, behind: BehindServer | None 
         _fold(responder, Feed(changes, before.synced and feed.synced, before.serial), behind)
         await _give_way()
     _fold(responder, Feed(last, feed.synced, feed.serial), behind)
-    if not before.synced:
-        gc.freeze()  # most of the first lists stays: the collector need not look through it
+    if before.synced:
+        tidy_new()
 
 
 async def _give_way() -> None:
@@ -212,7 +211,7 @@ async def serve(
         on_wake = partial(wake, responder=responder, forwarder=forwarder)
         tasks.append(asyncio.create_task(notice_sleep(seconds_slept, on_wake)))
         tasks.append(asyncio.create_task(_find_domain(channel, responder, cluster)))
-        tasks.append(asyncio.create_task(tidy(lambda: responder.queries)))
+        tasks.append(asyncio.create_task(tidy_all(lambda: responder.queries)))
         await tasks[0]
     finally:
         for task in tasks:
@@ -269,7 +268,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logs.configure(arguments.log_level, "dns")
     _go_first()
-    gc.disable()  # the lists come in now; see tidy()
+    begin()
     asyncio.run(_main(arguments))
 
 
