@@ -13,8 +13,8 @@ K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
 
-SHARDS = 256
-"""Dictionaries that a mapping is made of: each has some four hundred of a hundred thousand entries, where the hashes
+SHARDS = 512
+"""Dictionaries that a mapping is made of: each has some two hundred of a hundred thousand entries, where the hashes
 are spread. That of an address is its last octet: pods of nodes that have a /24 each crowd the lower ones."""
 
 
