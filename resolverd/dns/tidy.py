@@ -50,8 +50,12 @@ async def tidy_all(asked: Callable[[], int], look: float = LOOK) -> None:
 
 
 def let_go(transport: asyncio.BaseTransport) -> None:
-    """Of a transport that is closed: Python 3.11's refers to itself, by a method of its own (3.12's lets go of it)."""
-    vars(transport).pop("_read_ready_cb", None)
+    """Of a transport that is closed: asyncio's refer to themselves, by methods of their own.
+
+    Python 3.12 clears these itself, but not where the other side broke the connection.
+    """
+    for name in ("_read_ready_cb", "_write_ready"):
+        vars(transport).pop(name, None)
 
 
 def _settle(phase: str, _: dict[str, int]) -> None:
