@@ -9,7 +9,7 @@ import socket
 import struct
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from dns_cluster import SERIAL, put
@@ -21,7 +21,9 @@ from resolverd.cluster.objects import Namespace
 from resolverd.dns import tidy, worker
 from resolverd.dns.flight import Flight
 from resolverd.dns.line import Line
+from resolverd.dns.probes import Probes
 from resolverd.dns.responder import Responder
+from resolverd.dns.upstream import DnsServer, Upstream
 from resolverd.feed import Feed
 
 LOOK = 0.01
@@ -37,22 +39,23 @@ class Node:
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As it was, in the end: it is one for all tests."""
     monkeypatch.setattr(tidy, "FEW", FEW)
-    thresholds, callbacks = gc.get_threshold(), list(gc.callbacks)
+    thresholds = gc.get_threshold()
     gc.collect()
     yield
     gc.enable()
     gc.set_threshold(*thresholds)
-    gc.callbacks[:] = callbacks
     gc.unfreeze()
 
 
 @asynccontextmanager
 async def tidied(asked: Callable[[], int]) -> AsyncIterator[None]:
     tidy.begin()
-    task = asyncio.create_task(tidy.tidy_all(asked, LOOK))
-    yield
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    task = asyncio.create_task(tidy.tidy_for_ever(asked, LOOK))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def garbage() -> weakref.ref[Node]:
@@ -88,22 +91,36 @@ def test_what_was_seen_once_is_not_looked_at_again() -> None:
     assert (is_looked_at(known), made()) == (False, None)
 
 
-def test_beginning_twice_is_beginning_once() -> None:
-    before = len(gc.callbacks)
-    tidy.begin()
-    tidy.begin()
-    assert len(gc.callbacks) == before + 1
+async def test_what_takes_the_place_of_something_else_is_seen_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python counts what came less what went: nothing, here."""
+    monkeypatch.setattr(tidy, "FEW", 1_000_000)
+    known = [Node() for _ in range(1000)]
+    async with tidied(lambda: 0):
+        for _ in range(10):
+            known[:] = [Node() for _ in range(1000)]
+            await eventually(lambda: not any(isinstance(each, Node) for each in gc.get_objects()))
 
 
 async def test_what_was_overlooked_goes_in_a_quiet_moment_when_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tidy, "THOROUGH", 0.05)
+    monkeypatch.setattr(tidy, "MUCH", -1_000_000)
     async with tidied(lambda: 0):
         made = overlooked()
         assert made() is not None
         await eventually(lambda: made() is None)
 
 
-async def test_not_before() -> None:
+async def test_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tidy, "MUCH", -1_000_000)
+    async with tidied(lambda: 0):
+        made = overlooked()
+        await asyncio.sleep(20 * LOOK)
+        assert made() is not None
+
+
+async def test_nor_when_there_is_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tidy, "THOROUGH", 0.0)
+    monkeypatch.setattr(tidy, "MUCH", 100_000_000)
     async with tidied(lambda: 0):
         made = overlooked()
         await asyncio.sleep(20 * LOOK)
@@ -112,6 +129,7 @@ async def test_not_before() -> None:
 
 async def test_nor_while_somebody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tidy, "THOROUGH", 0.0)
+    monkeypatch.setattr(tidy, "MUCH", -1_000_000)
     asked = itertools.count()
     async with tidied(lambda: next(asked)):
         made = overlooked()
@@ -121,6 +139,7 @@ async def test_nor_while_somebody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_but_at_last_even_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tidy, "AT_LATEST", 0.05)
+    monkeypatch.setattr(tidy, "MUCH", -1_000_000)
     asked = itertools.count()
     async with tidied(lambda: next(asked)):
         made = overlooked()
@@ -175,10 +194,67 @@ async def test_a_question_that_nobody_answered_leaves_nothing_to_collect() -> No
         await eventually(lambda: count(Flight.__name__) <= before)
 
 
-async def test_a_feed_that_is_folded_is_looked_at_once_the_lists_are_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[bool] = []
+async def test_what_comes_with_a_feed_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     here = Responder()
-    monkeypatch.setattr(worker, "tidy_new", lambda: looks.append(here.index.snapshot.synced))
-    for synced in (False, True, True):
-        await worker.take_in(here, Feed((put(Namespace(f"n{len(looks)}")),), synced, SERIAL))
-    assert looks == [True]
+    for synced in (False, True):
+        namespace = Namespace(f"n{synced}")
+        await worker.take_in(here, Feed((put(namespace),), synced, SERIAL))
+        assert here.index.snapshot.namespaces[namespace.name] is namespace
+        assert not is_looked_at(namespace)
+
+
+class Errand:
+    """Whoever waits for a reply."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+
+    async def run(self, tcp: bool) -> None:
+        await self.upstream.ask(query("a.example"), tcp=tcp)
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_a_question_to_an_upstream_leaves_nothing_to_collect(tcp: bool, is_gone: bool) -> None:
+    async with upstream(always()) as other:
+        if is_gone:
+            other.close()
+            await asyncio.sleep(0)
+        gc.collect()
+        gc.disable()
+        before, errands = count(TRANSPORT), []
+        for _ in range(5):
+            errand = Errand(DnsServer(other.server))
+            errands.append(weakref.ref(errand))
+            with suppress(ConnectionError):
+                await errand.run(tcp)
+                assert not is_gone
+            del errand
+        await eventually(lambda: all(each() is None for each in errands))
+        # The double's end of each connection is one of asyncio's streams, which are left to the collector.
+        await eventually(lambda: count(TRANSPORT) <= before + (5 if tcp and not is_gone else 0))
+
+
+async def test_nobody_is_probed_for_a_question_that_has_ended() -> None:
+    ended = asyncio.Event()
+
+    class Slow:
+        """It takes its time to notice that nobody waits any more."""
+
+        is_near = False
+
+        async def ask(self, query: bytes, *, tcp: bool) -> bytes:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+                await asyncio.sleep(0.05)
+            return b""
+
+    before = asyncio.all_tasks()
+    flight = Flight((b"example",), query("example"), False, [Slow()], Probes(), set())
+    task = asyncio.create_task(flight.run(0.01))
+    await ended.wait()
+    flight.probe()
+    await task
+    assert asyncio.all_tasks() == before

@@ -66,12 +66,14 @@ class Flight:
             if self.reply is None:
                 self.error = NO_ANSWER
         finally:
-            for task in (*self._tries, *self._probing.values()):
-                task.cancel()
-            await asyncio.gather(*self._tries, *self._probing.values(), return_exceptions=True)
-            # What they were cancelled with has the frames they ran in, and those have us.
+            # Forgotten before they have ended: nobody is probed meanwhile, and what they were cancelled with holds the
+            # frames they ran in, which hold us.
+            tasks = (*self._tries, *self._probing.values())
             self._tries.clear()
             self._probing.clear()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def probe(self) -> None:
         """The question was asked again while under way: see whether an upstream did that."""

@@ -3,7 +3,7 @@
 What the DNS process holds (the Snapshot, replies) has no cycles and goes with its last reference, and so does nearly
 everything else here. So the collector looks at what has come since its last look, while that is little, and never
 again at what it has seen: not at a hundred thousand endpoints (35 ms and more) for the sake of a few objects. What was
-in use at that moment and became a cycle later is found once an hour, when nobody asks anything.
+in use at that moment and became a cycle later is looked for once an hour, if there may be much of it.
 """
 
 from __future__ import annotations
@@ -13,38 +13,47 @@ import gc
 from collections.abc import Callable
 
 FEW = 5_000
-"""Objects after which it looks: more of them have come since the last time than have gone."""
+"""Objects after which the collector looks by itself: more of them have come since the last time than have gone."""
 NEVER = 1_000_000
-LOOK = 1.0
-"""Seconds between two looks whether anybody has asked: nobody did, it is quiet."""
+LOOK = 0.5
+"""Seconds between two looks at what is new. Nobody asked anything in between: it is quiet."""
 THOROUGH = 3600.0
-"""Seconds until everything is looked through in a quiet second."""
+"""Seconds until everything is looked through in a quiet moment."""
 AT_LATEST = 24 * THOROUGH
-"""The same where there never is a quiet second."""
+"""The same where there never is one."""
+MUCH = 50_000
+"""Objects, some 10 MiB, that there have to be more than after the last time: only then it is worth while."""
 
 
 def begin() -> None:
-    """Let the collector look at what is new, only."""
+    """Let the collector by itself look at what is new, only."""
     gc.set_threshold(FEW, NEVER, NEVER)
-    if _settle not in gc.callbacks:
-        gc.callbacks.append(_settle)
 
 
 def tidy_new() -> None:
-    """Look at what is new, now. What takes the place of something else is not counted: a storm would heap it up."""
+    """Look at what is new, now, and not again. What takes the place of something else does not count for Python's own
+    looks: a storm of changes, or of new names, would heap it up."""
     gc.collect(0)
+    gc.freeze()
 
 
-async def tidy_all(asked: Callable[[], int], look: float = LOOK) -> None:
-    """Look through everything when it is time, for ever; ``asked`` tells how many questions there were so far."""
+async def tidy_for_ever(asked: Callable[[], int], look: float = LOOK) -> None:
+    """Look at what is new all the time, and through everything when it is worth while.
+
+    ``asked`` tells how many questions there were so far.
+    """
     loop = asyncio.get_running_loop()
-    before, last = asked(), loop.time()
+    before, last, known = asked(), loop.time(), 0
     while True:
         await asyncio.sleep(look)
+        tidy_new()
         now, passed = asked(), loop.time() - last
         if passed > AT_LATEST or (passed > THOROUGH and now == before):
-            gc.unfreeze()
-            gc.collect()
+            if gc.get_freeze_count() - known > MUCH:
+                gc.unfreeze()
+                gc.collect()
+                gc.freeze()
+                known = gc.get_freeze_count()
             last = loop.time()
         before = now
 
@@ -56,9 +65,3 @@ def let_go(transport: asyncio.BaseTransport) -> None:
     """
     for name in ("_read_ready_cb", "_write_ready"):
         vars(transport).pop(name, None)
-
-
-def _settle(phase: str, _: dict[str, int]) -> None:
-    """What is still here after a look is not looked at again."""
-    if phase == "stop":
-        gc.freeze()

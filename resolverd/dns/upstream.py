@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from resolverd.host import Server
 
 from .foreign import answers
+from .tidy import let_go
 
 _LENGTH = struct.Struct("!H")
 
@@ -82,6 +83,7 @@ async def _ask_over_udp(host: str, port: int, query: bytes, mark: int = 0) -> by
     finally:
         expecting.reply.cancel()
         transport.close()
+        del expecting  # whose error would hold this frame, and everybody's who waits
 
 
 async def ask_over_tcp(host: str, port: int, query: bytes, mark: int = 0) -> bytes:
@@ -98,7 +100,8 @@ async def ask_over_tcp(host: str, port: int, query: bytes, mark: int = 0) -> byt
     except asyncio.IncompleteReadError as error:
         raise ConnectionResetError("the connection ended without an answer") from error
     finally:
-        writer.close()
+        writer.transport.abort()
+        asyncio.get_running_loop().call_soon(let_go, writer.transport)
     if not answers(reply, numbered):
         raise ConnectionAbortedError("the answer is to another question")
     return reply

@@ -34,7 +34,7 @@ from .server import UdpServer
 from .tally import Latencies
 from .tap import Tap
 from .tcp import TcpServer
-from .tidy import begin, tidy_all, tidy_new
+from .tidy import begin, tidy_for_ever, tidy_new
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,7 @@ async def take_in(responder: Responder, feed: Feed, behind: BehindServer | None 
         _fold(responder, Feed(changes, before.synced and feed.synced, before.serial), behind)
         await _give_way()
     _fold(responder, Feed(last, feed.synced, feed.serial), behind)
-    if before.synced:
-        tidy_new()
+    tidy_new()
 
 
 async def _give_way() -> None:
@@ -211,7 +210,7 @@ async def serve(
         on_wake = partial(wake, responder=responder, forwarder=forwarder)
         tasks.append(asyncio.create_task(notice_sleep(seconds_slept, on_wake)))
         tasks.append(asyncio.create_task(_find_domain(channel, responder, cluster)))
-        tasks.append(asyncio.create_task(tidy_all(lambda: responder.queries)))
+        tasks.append(asyncio.create_task(tidy_for_ever(lambda: responder.queries)))
         await tasks[0]
     finally:
         for task in tasks:

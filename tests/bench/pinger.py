@@ -92,6 +92,7 @@ def main() -> None:
     dns, mirror = Dns(port), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     mirror.connect(place)
     mirror.settimeout(2)
+    lost = 0
     took: list[float] = []
     echoed: list[float] = []
     codes: set[int] = set()
@@ -101,7 +102,8 @@ def main() -> None:
         began = time.perf_counter()
         try:
             code, _ = dns.ask(name_of(number % names))
-        except OSError:
+        except OSError:  # nobody is there yet
+            lost += number > 0
             time.sleep(0.01)
             continue
         if number:  # the first one waits for the DNS process to start
@@ -110,11 +112,12 @@ def main() -> None:
         number += 37
         began = time.perf_counter()
         mirror.send(b"?")
-        mirror.recv(1)
+        with suppress(TimeoutError):
+            mirror.recv(1)
         echoed.append(time.perf_counter() - began)
         time.sleep(0.001)
     server.terminate()
-    print(f"{len(took)} asked, {summary(took)}, codes {sorted(codes)}, of {names} names")
+    print(f"{len(took)} asked, {lost} lost, {summary(took)}, codes {sorted(codes)}, of {names} names")
     print(summary(echoed))
 
 
