@@ -9,7 +9,7 @@ import socket
 import struct
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import pytest
 from dns_cluster import SERIAL, put
@@ -39,6 +39,7 @@ class Node:
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As it was, in the end: it is one for all tests."""
     monkeypatch.setattr(tidy, "FEW", FEW)
+    monkeypatch.setattr(tidy, "MUCH", -1_000_000)
     thresholds = gc.get_threshold()
     gc.collect()
     yield
@@ -49,13 +50,22 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @asynccontextmanager
 async def tidied(asked: Callable[[], int]) -> AsyncIterator[None]:
-    tidy.begin()
+    tidy.look_at_new_only()
     task = asyncio.create_task(tidy.tidy_for_ever(asked, LOOK))
     try:
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def tidied_with(
+    monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], *, asks: bool
+) -> AbstractAsyncContextManager[None]:
+    for name, value in limits.items():
+        monkeypatch.setattr(tidy, name, value)
+    asked = itertools.count()
+    return tidied(lambda: next(asked) if asks else 0)
 
 
 def garbage() -> weakref.ref[Node]:
@@ -74,7 +84,7 @@ def is_looked_at(thing: object) -> bool:
 
 
 def test_new_garbage_goes_when_enough_has_come() -> None:
-    tidy.begin()
+    tidy.look_at_new_only()
     made = garbage()
     known: list[list[None]] = [[] for _ in range(FEW // 2)]
     assert made() is not None
@@ -83,7 +93,7 @@ def test_new_garbage_goes_when_enough_has_come() -> None:
 
 
 def test_what_was_seen_once_is_not_looked_at_again() -> None:
-    tidy.begin()
+    tidy.look_at_new_only()
     known = Node()
     assert is_looked_at(known)
     made = garbage()
@@ -101,49 +111,28 @@ async def test_what_takes_the_place_of_something_else_is_seen_as_well(monkeypatc
             await eventually(lambda: not any(isinstance(each, Node) for each in gc.get_objects()))
 
 
-async def test_what_was_overlooked_goes_in_a_quiet_moment_when_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tidy, "THOROUGH", 0.05)
-    monkeypatch.setattr(tidy, "MUCH", -1_000_000)
-    async with tidied(lambda: 0):
+@pytest.mark.parametrize(
+    ("limits", "asks"),
+    [({"THOROUGH": 0.05}, False), ({"AT_LATEST": 0.05}, True)],
+    ids=["in a quiet moment when it is time", "at last even while somebody asks"],
+)
+async def test_what_was_overlooked_goes(monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], asks: bool) -> None:
+    async with tidied_with(monkeypatch, limits, asks=asks):
         made = overlooked()
         assert made() is not None
         await eventually(lambda: made() is None)
 
 
-async def test_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tidy, "MUCH", -1_000_000)
-    async with tidied(lambda: 0):
+@pytest.mark.parametrize(
+    ("limits", "asks"),
+    [({}, False), ({"THOROUGH": 0.0, "MUCH": 100_000_000}, False), ({"THOROUGH": 0.0}, True)],
+    ids=["before it is time", "where there is little", "while somebody asks"],
+)
+async def test_it_does_not_go(monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], asks: bool) -> None:
+    async with tidied_with(monkeypatch, limits, asks=asks):
         made = overlooked()
         await asyncio.sleep(20 * LOOK)
         assert made() is not None
-
-
-async def test_nor_when_there_is_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tidy, "THOROUGH", 0.0)
-    monkeypatch.setattr(tidy, "MUCH", 100_000_000)
-    async with tidied(lambda: 0):
-        made = overlooked()
-        await asyncio.sleep(20 * LOOK)
-        assert made() is not None
-
-
-async def test_nor_while_somebody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tidy, "THOROUGH", 0.0)
-    monkeypatch.setattr(tidy, "MUCH", -1_000_000)
-    asked = itertools.count()
-    async with tidied(lambda: next(asked)):
-        made = overlooked()
-        await asyncio.sleep(20 * LOOK)
-        assert made() is not None
-
-
-async def test_but_at_last_even_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tidy, "AT_LATEST", 0.05)
-    monkeypatch.setattr(tidy, "MUCH", -1_000_000)
-    asked = itertools.count()
-    async with tidied(lambda: next(asked)):
-        made = overlooked()
-        await eventually(lambda: made() is None)
 
 
 def count(kind: str) -> int:
@@ -194,7 +183,7 @@ async def test_a_question_that_nobody_answered_leaves_nothing_to_collect() -> No
         await eventually(lambda: count(Flight.__name__) <= before)
 
 
-async def test_what_comes_with_a_feed_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_comes_with_a_feed_is_looked_at_once() -> None:
     here = Responder()
     for synced in (False, True):
         namespace = Namespace(f"n{synced}")

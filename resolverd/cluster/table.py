@@ -18,10 +18,35 @@ SHARDS = 512
 are spread. That of an address is its last octet: pods of nodes that have a /24 each crowd the lower ones."""
 
 
-class Table(Mapping[K, V]):
-    """Immutable; what has not changed is shared with earlier tables. Its order is another one in each process."""
+class _Sharded(Mapping[K, V]):
+    """What is found by its hash. The order is another one in each process."""
 
-    __slots__ = ("_count", "_shards")
+    __slots__ = ("_shards",)
+
+    _shards: tuple[dict[K, V], ...]
+
+    def __getitem__(self, key: K) -> V:
+        return self._shards[hash(key) % SHARDS][key]
+
+    @overload
+    def get(self, key: K, /) -> V | None: ...
+    @overload
+    def get(self, key: K, default: V | T, /) -> V | T: ...
+    def get(self, key: K, default: V | T | None = None, /) -> V | T | None:
+        return self._shards[hash(key) % SHARDS].get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._shards[hash(key) % SHARDS]
+
+    def __iter__(self) -> Iterator[K]:
+        for shard in self._shards:
+            yield from shard
+
+
+class Table(_Sharded[K, V]):
+    """Immutable; what has not changed is shared with earlier tables."""
+
+    __slots__ = ("_count",)
 
     _NOTHING: tuple[dict[K, V], ...] = ({},) * SHARDS
 
@@ -48,25 +73,8 @@ class Table(Mapping[K, V]):
         after._shards, after._count = tuple(shards), count
         return after
 
-    def __getitem__(self, key: K) -> V:
-        return self._shards[hash(key) % SHARDS][key]
-
-    @overload
-    def get(self, key: K, /) -> V | None: ...
-    @overload
-    def get(self, key: K, default: V | T, /) -> V | T: ...
-    def get(self, key: K, default: V | T | None = None, /) -> V | T | None:
-        return self._shards[hash(key) % SHARDS].get(key, default)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._shards[hash(key) % SHARDS]
-
     def __len__(self) -> int:
         return self._count
-
-    def __iter__(self) -> Iterator[K]:
-        for shard in self._shards:
-            yield from shard
 
     def __reduce__(self) -> tuple[object, tuple[dict[K, V]]]:
         """Hashes are others in another process."""
@@ -78,20 +86,14 @@ def as_table(mapping: Mapping[K, V]) -> Table[K, V]:
     return mapping if isinstance(mapping, Table) else Table[K, V]().changed(mapping)
 
 
-class Spread(MutableMapping[K, V]):
-    """A dictionary that never grows all at once. Its order is another one in each process."""
+class Spread(_Sharded[K, V], MutableMapping[K, V]):
+    """A dictionary that never grows all at once."""
 
-    __slots__ = ("_shards",)
+    __slots__ = ()
 
     def __init__(self, items: Mapping[K, V] | None = None) -> None:
-        self._shards: tuple[dict[K, V], ...] = tuple({} for _ in range(SHARDS))
+        self._shards = tuple({} for _ in range(SHARDS))
         self.update(items or {})
-
-    def __reduce__(self) -> tuple[object, tuple[dict[K, V]]]:
-        return Spread, (dict(self),)
-
-    def __getitem__(self, key: K) -> V:
-        return self._shards[hash(key) % SHARDS][key]
 
     def __setitem__(self, key: K, item: V) -> None:
         self._shards[hash(key) % SHARDS][key] = item
@@ -99,12 +101,9 @@ class Spread(MutableMapping[K, V]):
     def __delitem__(self, key: K) -> None:
         del self._shards[hash(key) % SHARDS][key]
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._shards[hash(key) % SHARDS]
-
     def __len__(self) -> int:
         return sum(map(len, self._shards))
 
-    def __iter__(self) -> Iterator[K]:
-        for shard in self._shards:
-            yield from shard
+    def __reduce__(self) -> tuple[object, tuple[dict[K, V]]]:
+        """Hashes are others in another process."""
+        return Spread, (dict(self),)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 
 from resolverd.cluster.snapshot import Snapshot
@@ -12,8 +11,8 @@ from resolverd.names import Address, is_domain
 
 from .cluster_dns import ClusterDns, cluster_dns_address
 from .foreign import answers, read
-from .message import HEADER, RD
-from .records import CLASS_IN, Type, parse_name, text_labels, wire_octets
+from .message import query_for
+from .records import Type, parse_name, text_labels
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +46,7 @@ async def find_domain(
 
 def ask_for(address: Address) -> bytes:
     """The question whose name ``address`` is (RFC 1035 3.5)."""
-    name = wire_octets(parse_name(address.reverse_pointer) or ())
-    head = HEADER.pack(int.from_bytes(os.urandom(2), "big"), RD, 1, 0, 0, 0)
-    return head + name + Type.PTR.to_bytes(2, "big") + CLASS_IN.to_bytes(2, "big")
+    return query_for(parse_name(address.reverse_pointer) or (), Type.PTR)
 
 
 def read_domain(reply: bytes, query: bytes) -> str:

@@ -63,6 +63,11 @@ class Foreign:
         """Offset of ``data`` in the message."""
         return HEADER_SIZE + len(self.question)
 
+    @property
+    def _message(self) -> bytes:
+        """With an empty header: offsets and compression pointers are right in it."""
+        return bytes(HEADER_SIZE) + self.question + self.data
+
     def left(self, ttl: int, age: int) -> int:
         """What ``age`` seconds left of a record's ``ttl``. A denial's SOA lives no longer than the denial."""
         if age >= self.lifetime > 0:
@@ -77,7 +82,7 @@ class Foreign:
 
     def answer_records(self, age: int = 0) -> Iterator[Record]:
         """The addresses and aliases of the answer section, ``age`` seconds after they came."""
-        message = bytes(HEADER_SIZE) + self.question + self.data
+        message = self._message
         for row in self.rows[: self.counts[0]]:
             body, ttl = message[row.body : row.end], self.left(row.ttl, age)
             if row.klass != CLASS_IN:
@@ -91,7 +96,7 @@ class Foreign:
 
     def pointers(self) -> Iterator[Name]:
         """The names that addresses belong to, in the answer section. MalformedMessageError where one is none."""
-        message = bytes(HEADER_SIZE) + self.question + self.data
+        message = self._message
         for row in self.rows[: self.counts[0]]:
             if row.klass == CLASS_IN and row.type == Type.PTR and skip_name(message, row.body) == row.end:
                 yield _name(message, row.body)

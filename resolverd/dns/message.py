@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from .records import MAX_LABEL, MAX_WIRE_NAME, Name, Type
+from .records import CLASS_IN, MAX_LABEL, MAX_WIRE_NAME, Name, Type, wire_octets
 
 HEADER = struct.Struct("!HHHHHH")
 HEADER_SIZE = HEADER.size
@@ -54,6 +54,16 @@ class Query:
     question: bytes
     """The question section, octet for octet."""
     edns: Edns | None
+
+
+def question_for(name: Name, kind: int) -> bytes:
+    """A question of class IN (RFC 1035 4.1.2)."""
+    return wire_octets(name) + _QUESTION.pack(kind, CLASS_IN)
+
+
+def query_for(name: Name, kind: int) -> bytes:
+    """A whole message that asks for it, with recursion. Its id is for the sender to choose."""
+    return HEADER.pack(0, RD, 1, 0, 0, 0) + question_for(name, kind)
 
 
 def parse(data: bytes) -> Query:

@@ -9,8 +9,8 @@ from .answer import Answer, ExtendedError
 from .claims import Elsewhere
 from .encode import EDNS_SIZE, Countdown, Prepared, prepare
 from .foreign import Foreign, prepare_foreign
-from .message import CD, DO, HEADER, PLAIN_LIMIT, RA, RD, TC, Edns, Query
-from .records import CLASS_IN, Name, Rcode, Type, wire_octets
+from .message import CD, DO, HEADER, PLAIN_LIMIT, RA, RD, TC, Edns, Query, question_for
+from .records import Name, Rcode, Type
 
 Key = tuple[Elsewhere, bytes, int, bool]
 
@@ -77,8 +77,9 @@ def send_outward(data: bytes, flags: int, query: Query, found: Answer, limit: in
     elsewhere = found.elsewhere or Elsewhere.UPSTREAM
     last = found.answer[-1].data if found.answer else None
     if isinstance(last, tuple):
-        question = wire_octets(last) + query.type.to_bytes(2, "big") + CLASS_IN.to_bytes(2, "big")
-        wanted = Wanted(elsewhere, last, question, RD | flags & CD, Edns(EDNS_SIZE, 0, do=False), tcp)
+        wanted = Wanted(
+            elsewhere, last, question_for(last, query.type), RD | flags & CD, Edns(EDNS_SIZE, 0, do=False), tcp
+        )
     else:
         wanted = Wanted(elsewhere, query.name, query.question, flags & (RD | CD), query.edns, tcp)
     return Outward(data, flags, query, found, limit, wanted)

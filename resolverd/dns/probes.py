@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-from .message import HEADER, RD
-from .records import CLASS_IN, MAX_WIRE_NAME, Name, Type, wire_length, wire_octets
+from .message import query_for
+from .records import MAX_WIRE_NAME, Name, Type, wire_length
 
 PREFIX = b"resolverd-loop-"
 MAX_PROBES = 1000
@@ -35,8 +35,7 @@ class Probes:
         self._sent[label] = on_return
         while len(self._sent) > MAX_PROBES:
             self._sent.popitem(last=False)
-        question = wire_octets((label, *below)) + Type.A.to_bytes(2, "big") + CLASS_IN.to_bytes(2, "big")
-        return HEADER.pack(0, RD, 1, 0, 0, 0) + question
+        return query_for((label, *below), Type.A)
 
     def is_ours(self, name: Name) -> bool:
         """Whether a question is one of ours come back; whoever sent it is told."""

@@ -25,8 +25,8 @@ MUCH = 50_000
 """Objects, some 10 MiB, that there have to be more than after the last time: only then it is worth while."""
 
 
-def begin() -> None:
-    """Let the collector by itself look at what is new, only."""
+def look_at_new_only() -> None:
+    """From now on, when the collector looks by itself."""
     gc.set_threshold(FEW, NEVER, NEVER)
 
 

@@ -34,7 +34,7 @@ from .server import UdpServer
 from .tally import Latencies
 from .tap import Tap
 from .tcp import TcpServer
-from .tidy import begin, tidy_for_ever, tidy_new
+from .tidy import look_at_new_only, tidy_for_ever, tidy_new
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ Observing = LogLevel | Tail
 NICE = -10
 """Where there is no real time: ten times the weight of an ordinary process."""
 SLICE = 125
-"""Objects and endpoints folded in one turn of the loop, during which nothing is answered: two milliseconds at most."""
+"""Objects and endpoints folded in one turn of the loop, during which nothing is answered: two to three milliseconds."""
 
 GREETING = 0.5
 """Seconds to wait for the settings, which the daemon sends at once, before anything is answered without them."""
@@ -267,7 +267,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logs.configure(arguments.log_level, "dns")
     _go_first()
-    begin()
+    look_at_new_only()
     asyncio.run(_main(arguments))
 
 
